@@ -1,0 +1,155 @@
+"""Every deliberate exception.
+
+.. code-block:: text
+
+    AccountFlowError
+    ├── ConfigError          for operators: every fault of a configuration at once
+    ├── Refusal              for visitors: what a JSON or HTML answer says
+    ├── InvalidToken         a link or token that is not ours
+    ├── HookCommitted        for programmers: a hook ended our unit of work
+    └── MailFault
+        ├── MailRejected     the server will never take this mail
+        └── MailDeferred     try again later
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+
+class AccountFlowError(Exception):
+    """Base of every exception this package raises on purpose."""
+
+
+class ConfigError(AccountFlowError, ValueError):
+    """The configuration cannot be used; the message lists every fault."""
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        #: One sentence per fault: what is wrong and what to set.
+        self.problems: tuple[str, ...] = tuple(problems)
+        listed = "\n".join(f"  - {problem}" for problem in self.problems)
+        super().__init__(f"flask-accountflow cannot start with this configuration:\n{listed}")
+
+
+class InvalidToken(AccountFlowError):
+    """The text is not a link or token that this application signed for this purpose."""
+
+
+class HookCommitted(AccountFlowError):
+    """``on_signup`` ended the unit of work that it runs in."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "on_signup committed or rolled back the session. Remove the commit: "
+            "the account and what the hook adds are committed together afterwards."
+        )
+
+
+class MailFault(AccountFlowError):
+    """A mail was not handed over; the message is the reason, without address or link."""
+
+
+class MailRejected(MailFault):
+    """The server refused the mail for good (an SMTP 5xx answer)."""
+
+
+class MailDeferred(MailFault):
+    """The mail could not be handed over now (SMTP 4xx, time-out, connection or TLS fault)."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One row of the closed list of problem codes."""
+
+    status: int
+    title: str
+    detail: str
+
+
+#: The closed list of problem codes: the single source of HTTP status and text (RFC 9457).
+PROBLEMS: Mapping[str, Problem] = MappingProxyType(
+    {
+        "validation_failed": Problem(422, "Some fields need attention", "Check the highlighted fields."),
+        "malformed_body": Problem(400, "The request could not be read", "Send one JSON object in UTF-8."),
+        "unsupported_media_type": Problem(
+            415, "This kind of body is not supported", "Send Content-Type: application/json."
+        ),
+        "not_acceptable": Problem(406, "Not available in this format", "Ask for the other format with Accept."),
+        "invalid_credentials": Problem(401, "Email or password isn't right.", "Check both and try again."),
+        "authentication_required": Problem(401, "Log in first", "This needs you to be logged in."),
+        "fresh_login_required": Problem(401, "Enter your password again", "This needs a recent login."),
+        "token_invalid": Problem(
+            400,
+            "This link doesn't work",
+            "It may have been cut off. Copy the whole address, or get a new one.",
+        ),
+        "token_expired": Problem(410, "This link has expired", "Ask for a new one."),
+        "token_used": Problem(410, "This link has been used", "Each link works once. Ask for a new one."),
+        "token_superseded": Problem(
+            410, "This link is no longer needed", "The account has changed since it was sent. Ask for a new one."
+        ),
+        "email_unverified": Problem(
+            403, "Confirm your email first", "Open the link we mailed you, or ask for a new one."
+        ),
+        "account_disabled": Problem(403, "This account is disabled", "Contact support to have it enabled."),
+        "forbidden": Problem(403, "You may not do this", "This needs an account with more rights."),
+        "signup_closed": Problem(403, "Sign-up is closed", "New accounts are not being created here."),
+        "csrf_failed": Problem(
+            403,
+            "Please send it again",
+            "This page was open for a long time. Nothing was changed – please send it again.",
+        ),
+        "cross_origin_blocked": Problem(
+            403, "This request came from another site", "Nothing was changed. Open the page here and try again."
+        ),
+        "email_taken": Problem(409, "This email already has an account", "Use another address."),
+        "rate_limited": Problem(429, "Too many tries", "Wait a little, then try again."),
+        "not_found": Problem(404, "There is no such page", "Check the address."),
+        "method_not_allowed": Problem(405, "This method is not allowed here", "See the Allow header."),
+        "payload_too_large": Problem(413, "The request is too large", "Send less."),
+        "busy": Problem(503, "We are busy", "Nothing was changed. Try again in a moment."),
+        "internal_error": Problem(500, "Something went wrong", "It has been noted. Try again later."),
+    }
+)
+
+
+@dataclass(frozen=True)
+class FieldFault:
+    """What is wrong with one field of a form, for people (``detail``) and for programs (``code``)."""
+
+    field: str
+    code: str
+    detail: str
+    params: Mapping[str, Any] = MappingProxyType({})
+
+
+class Refusal(AccountFlowError):
+    """A flow says no. ``code`` is a key of :data:`PROBLEMS`.
+
+    ``fields`` are the faulty fields of a form; ``extra`` are further members of the JSON answer
+    (``retry_after`` in seconds, ``resend_url``); ``data`` is what a page needs to offer a way on.
+    ``status`` differs from the list's only where the same code means another HTTP status
+    (``token_invalid`` is 401 for bearer and refresh tokens).
+    """
+
+    def __init__(
+        self,
+        code: str,
+        *,
+        fields: Iterable[FieldFault] = (),
+        status: int | None = None,
+        extra: Mapping[str, Any] | None = None,
+        data: Mapping[str, Any] | None = None,
+    ) -> None:
+        problem = PROBLEMS[code]
+        super().__init__(problem.title)
+        self.code = code
+        self.status = problem.status if status is None else status
+        self.title = problem.title
+        self.detail = problem.detail
+        self.fields: tuple[FieldFault, ...] = tuple(fields)
+        self.extra: Mapping[str, Any] = MappingProxyType(dict(extra) if extra is not None else {})
+        self.data: Mapping[str, Any] = MappingProxyType(dict(data) if data is not None else {})
