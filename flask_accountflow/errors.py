@@ -130,7 +130,8 @@ class Refusal(AccountFlowError):
     """A flow says no. ``code`` is a key of :data:`PROBLEMS`.
 
     ``fields`` are the faulty fields of a form; ``extra`` are further members of the JSON answer
-    (``retry_after`` in seconds, ``resend_url``); ``data`` is what a page needs to offer a way on.
+    (``retry_after`` in seconds, ``resend_url``); ``data`` is what a page needs to offer a way on;
+    ``go`` is the endpoint that a browser is sent to instead.
     ``status`` differs from the list's only where the same code means another HTTP status
     (``token_invalid`` is 401 for bearer and refresh tokens).
     """
@@ -143,6 +144,7 @@ class Refusal(AccountFlowError):
         status: int | None = None,
         extra: Mapping[str, Any] | None = None,
         data: Mapping[str, Any] | None = None,
+        go: str | None = None,
     ) -> None:
         problem = PROBLEMS[code]
         super().__init__(problem.title)
@@ -153,3 +155,4 @@ class Refusal(AccountFlowError):
         self.fields: tuple[FieldFault, ...] = tuple(fields)
         self.extra: Mapping[str, Any] = MappingProxyType(dict(extra) if extra is not None else {})
         self.data: Mapping[str, Any] = MappingProxyType(dict(data) if data is not None else {})
+        self.go = go

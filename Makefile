@@ -1,0 +1,41 @@
+# Needs python3 with venv, and make. Everything is installed into .venv and .tox, nothing elsewhere.
+
+PYTHON ?= python3
+PORT ?= 5000
+VENV ?= .venv
+ARGS ?=
+
+# uv must use the interpreters of this machine instead of downloading some.
+export UV_PYTHON_DOWNLOADS = never
+
+# The first of these interpreters that really starts (a pyenv shim may not); else the one of the venv.
+first = $$(for minor in $(1); do if python3.$$minor -c '' 2>/dev/null; then echo 3.$$minor; exit; fi; done; \
+	$(VENV)/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+NEWEST = $(call first,14 13 12 11 10)
+OLDEST = $(call first,10 11 12 13 14)
+
+.PHONY: demo test test-all clean
+
+demo: $(VENV)/demo.installed ## Serve the example app at http://127.0.0.1:$(PORT)
+	FLASK_DEBUG=1 $(VENV)/bin/flask --app example_app db upgrade
+	FLASK_DEBUG=1 $(VENV)/bin/flask --app example_app run --port $(PORT)
+
+test: $(VENV)/tox.installed ## Run the tests on the newest Python of this machine
+	newest=$(NEWEST); $(VENV)/bin/tox run -e "py$${newest%.*}$${newest#*.}" $(if $(ARGS),-- $(ARGS))
+
+test-all: $(VENV)/tox.installed ## Run everything: each Python, the lowest versions, lint, types, docs
+	ACCOUNTFLOW_LOWEST_PYTHON="python$(OLDEST)" $(VENV)/bin/tox run
+
+clean: ## Remove what the other targets made
+	rm -rf $(VENV) .tox .coverage .coverage.* build dist docs/_build *.egg-info
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+
+$(VENV)/demo.installed: $(VENV)/bin/python setup.cfg pyproject.toml
+	$(VENV)/bin/python -m pip install --quiet --editable .
+	touch $@
+
+$(VENV)/tox.installed: $(VENV)/bin/python tox.ini
+	$(VENV)/bin/python -m pip install --quiet "tox>=4.23" "tox-uv>=1.16"
+	touch $@

@@ -1,0 +1,84 @@
+"""What has happened to accounts: a signal for the application, and one line in the audit log.
+
+Signals are sent after the commit. Besides its own members each carries ``at`` (a datetime), and ``ip`` and
+``user_agent`` where there is a visit. ``user_id`` is a string, or None where there is no account.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import logging
+import re
+from datetime import datetime
+from typing import Any
+
+from blinker import Namespace
+
+_log = logging.getLogger("accountflow.events")
+_audit = logging.getLogger("accountflow.audit")
+
+_signals = Namespace()
+
+user_signed_up = _signals.signal("user_signed_up", "An account was made. Payload: ``user_id``.")
+email_verified = _signals.signal("email_verified", "An address was proved to be its owner's. Payload: ``user_id``.")
+logged_in = _signals.signal("logged_in", "A session or a token family was opened. Payload: ``user_id``.")
+login_failed = _signals.signal(
+    "login_failed",
+    "A login was refused. Payload: ``user_id``, ``reason``, ``address_hash`` (a keyed digest of the address).",
+)
+logged_out = _signals.signal("logged_out", "A session was ended by its user. Payload: ``user_id``.")
+password_reset = _signals.signal("password_reset", "A password was set by a mailed link. Payload: ``user_id``.")
+sessions_revoked = _signals.signal(
+    "sessions_revoked", "Sessions were ended, and not by logging out. Payload: ``user_id``."
+)
+refresh_reused = _signals.signal(
+    "refresh_reused", "An old refresh token was used again, so its family was ended. Payload: ``user_id``."
+)
+mail_queued = _signals.signal(
+    "mail_queued", "A mail waits for delivery. Payload: ``user_id``, ``mail_id``, ``template``."
+)
+mail_sent = _signals.signal(
+    "mail_sent", "The mail server took a mail. Payload: ``user_id``, ``mail_id``, ``template``."
+)
+mail_failed = _signals.signal(
+    "mail_failed",
+    "A mail was given up, or dropped on purpose. Payload: ``user_id``, ``mail_id``, ``template``, ``reason``.",
+)
+
+# Only these are written, whatever else is sent: an account or a token that somebody adds stays out of the log.
+_WRITTEN = ("at", "user_id", "reason", "address_hash", "mail_id", "template", "ip", "user_agent")
+_PLAIN = re.compile(r"[A-Za-z0-9_.:/+-]{1,64}")
+# Addresses, and whatever looks like one of our tokens: a mail server's reason or a visitor's header may hold them.
+_SECRET = re.compile(r"[^\s<>\"']+@[^\s<>\"']+|[\w-]{16,}\.[\w.-]{16,}")
+_VALUE_MAX_LENGTH = 256
+
+
+def send(name: str, sender: object, **payload: Any) -> None:
+    """Log the event and send its signal. A receiver's exception is logged, and the others still run."""
+    signal = _signals[name]
+    _audit.info("%s", _line(name, payload))
+    if signal.is_muted:
+        return
+    for receiver in signal.receivers_for(sender):
+        try:
+            if inspect.iscoroutinefunction(receiver):
+                raise TypeError("receivers of accountflow's signals cannot be coroutine functions")
+            receiver(sender, **payload)
+        except Exception:
+            _log.exception("A receiver of %s failed.", name)
+
+
+def _line(name: str, payload: dict[str, Any]) -> str:
+    written = (f"{key}={_escaped(payload[key])}" for key in _WRITTEN if key in payload)
+    return " ".join((f"event={name}", *written))
+
+
+def _escaped(value: Any) -> str:
+    """Return ``value`` on one line of printable ASCII, so that no visitor can forge lines."""
+    if value is None:
+        return "-"
+    text = value.isoformat() if isinstance(value, datetime) else str(value)
+    text = _SECRET.sub("[removed]", text[:_VALUE_MAX_LENGTH])
+    # json leaves DEL as it is.
+    return text if _PLAIN.fullmatch(text) else json.dumps(text).replace("\x7f", "\\u007f")

@@ -1,0 +1,195 @@
+"""The words in which flows speak: what they are given and what they return.
+
+A flow is a function ``(services, form) -> Outcome``, or it raises a :exc:`.Refusal`. It holds
+policy only: no cryptography, no SQL, no HTTP.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from types import MappingProxyType
+from typing import Any, Literal, TypeVar
+
+from wtforms import Form
+
+from .passwords import Hasher, PasswordPolicy
+from .settings import DAY, Settings
+from .store import Store
+from .store.accounts import Account
+from .store.outbox import Draft, Posted
+from .store.sessions import API, BROWSER, Login
+from .throttle import Throttle
+from .tokens import AccessTokens, Links, RefreshTokens
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Visit:
+    """Who calls, and from where. The default is nobody: a verb called without a request."""
+
+    #: The client's address as the app sees it, and the network it is counted under.
+    ip: str | None = None
+    network: str = "none"
+    user_agent: str | None = None
+    locale: str | None = None
+    #: A secret of this browser, by which a link finds out whether it comes back to where it was asked for.
+    nonce: str | None = None
+    #: The login that this visit shows, not yet looked up.
+    login_id: uuid.UUID | None = None
+    #: Who it is, where an action needs a login.
+    account: Account | None = None
+    #: ``browser`` opens a session by cookie, ``api`` a pair of tokens.
+    kind: str = BROWSER
+    #: The origin of mailed links while there is no BASE_URL (debug and testing only).
+    origin: str | None = None
+
+
+@dataclass(frozen=True)
+class Services:
+    """Everything that flows use, for one app. Nothing here changes after ``init_app``."""
+
+    settings: Settings
+    store: Store
+    hasher: Hasher
+    policy: PasswordPolicy
+    links: Links
+    access_tokens: AccessTokens
+    refresh_tokens: RefreshTokens
+    throttle: Throttle
+    clock: Callable[[], datetime]
+    emit: Callable[..., None]
+    kick: Callable[[], None]
+    on_signup: Callable[[Any, Form], None]
+    #: Names of the columns that the app's own sign-up form fills.
+    host_fields: tuple[str, ...] = ()
+    visit: Visit = Visit()
+    #: Whether units are committed even when the host had uncommitted writes: routes, command line, worker.
+    own: bool = False
+
+    def unit(self, work: Callable[[], T]) -> T:
+        """Run ``work`` as one unit of work and return what it returns."""
+        return self.store.units.run(work, own=self.own)
+
+    def announce(self, event: str, **payload: Any) -> None:
+        """Send a signal once the unit of work is durable."""
+        details = {**self.details(), **payload}
+        self.store.units.after_commit(lambda: self.emit(event, **details))
+
+    def tell(self, event: str, **payload: Any) -> None:
+        """Send a signal now, about something that wrote nothing."""
+        self.emit(event, **{**self.details(), **payload})
+
+    def details(self) -> dict[str, Any]:
+        """Return what every signal carries: when, and from where."""
+        return {"at": self.clock(), "ip": self.visit.ip, "user_agent": self.visit.user_agent}
+
+    def post(self, draft: Draft) -> None:
+        """Write a mail with its link in this unit of work; it is sent once the unit is durable."""
+        self._queued(draft, self.store.outbox.post(draft, self.clock()))
+
+    def notify(self, draft: Draft) -> None:
+        """Write a notice in this unit of work; no cap holds it back."""
+        self._queued(draft, self.store.outbox.notify(draft, self.clock()))
+
+    def _queued(self, draft: Draft, posted: Posted) -> None:
+        if posted.dropped is None:
+            self.announce("mail_queued", mail_id=posted.mail_id, template=draft.template)
+            self.store.units.after_commit(self.kick)
+
+    def mail_context(self) -> dict[str, str]:
+        """Return what a mail must remember of this visit: nothing, once there is a BASE_URL."""
+        return {} if self.settings.base_url is not None or self.visit.origin is None else {"origin": self.visit.origin}
+
+    def locale_of(self, account: Account | None) -> str | None:
+        """Return the language of a mail: its recipient's, or else the visitor's."""
+        return account.locale if account is not None and account.locale else self.visit.locale
+
+    def open_login(self, account: Account, *, remember: bool) -> SignIn:
+        """Open a login for this visit: a session for a browser, a refresh family for a program."""
+        now, settings = self.clock(), self.settings
+        if self.visit.kind == API:
+            life = settings.refresh_token_max_age
+        else:
+            # NIST SP 800-63B-4 section 2.2.3: a day for what is not remembered.
+            life = settings.session_max_age if remember else min(settings.session_max_age, DAY)
+        login = self.store.sessions.open(
+            account.id,
+            account.stamp,
+            kind=self.visit.kind,
+            remember=remember,
+            now=now,
+            expires_at=now + timedelta(seconds=life),
+            ip=self.visit.ip,
+            user_agent=self.visit.user_agent,
+        )
+        return SignIn(login, account)
+
+    def since(self, seconds: int) -> datetime:
+        """Return the moment so many seconds ago."""
+        return self.clock() - timedelta(seconds=seconds)
+
+
+@dataclass(frozen=True)
+class SignIn:
+    """A login that was opened; ``web`` turns it into a cookie or a pair of tokens."""
+
+    login: Login
+    account: Account
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a flow did. One value for every format."""
+
+    code: str
+    #: Members of the JSON answer, and the page's ``data``.
+    data: Mapping[str, Any] = MappingProxyType({})
+    status: int = 200
+    #: The endpoint or address that a browser is sent to.
+    go: str | None = None
+    #: The page to show instead of the action's own.
+    template: str | None = None
+    #: Where the visitor wanted to go, when it was kept on the server.
+    next: str | None = None
+    sign_in: SignIn | None = None
+    #: What only pages need, beside ``data``.
+    page: Mapping[str, Any] = MappingProxyType({})
+    #: Whether the visitor's own login ended.
+    signed_out: bool = False
+    #: The address that the visitor typed, to be shown on the next page and put into the next form.
+    email: str | None = None
+
+
+Flow = Callable[[Services, Any], Outcome]
+#: How a browser's POST is protected: by the form's token, or by the secret in the link.
+Guard = Literal["form", "link"]
+
+
+@dataclass(frozen=True)
+class Action:
+    """One address of the blueprint: what GET shows and what POST does, in both formats."""
+
+    name: str
+    rule: str
+    #: Builds the form that POST is read with.
+    form: type[Form] | None = None
+    #: What a program's POST is read with, where it may say more than a person.
+    json_form: type[Form] | None = None
+    show: Flow | None = None
+    run: Flow | None = None
+    #: The page of GET, and of a refused POST.
+    page: str | None = None
+    guard: Guard = "form"
+    formats: tuple[str, ...] = ("html", "json")
+    #: Whether a stranger is sent to the login page.
+    needs_login: bool = False
+    #: Whether a person who is logged in is sent on.
+    for_strangers: bool = False
+    #: Whether a JSON caller's session cookie counts, so that it must bring the CSRF token.
+    uses_cookie: bool = False
+    #: The name of what the page adds to its flow's data.
+    decorate: str | None = None

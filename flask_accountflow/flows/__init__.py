@@ -1,0 +1,25 @@
+"""The addresses of the blueprint, each with its flow. A new flow is one file beside this one and one line here."""
+
+from __future__ import annotations
+
+from ..flow import Action
+from ..forms import AskForm, BearerLoginForm, LoginForm, LogoutForm, RefreshForm, ResetForm, SignupForm, VerifyForm
+from . import login, logout, me, refresh, reset, signup, verify
+
+ACTIONS: tuple[Action, ...] = (
+    Action("signup", "/signup", SignupForm, show=signup.show, run=signup.run, page="signup", for_strangers=True),
+    Action("signup_sent", "/signup/sent", AskForm, show=signup.sent, page="signup_sent", formats=("html",), decorate="signup_sent"),
+    Action("resend", "/verify/resend", AskForm, show=verify.ask, run=verify.resend, page="verify_resend"),
+    Action("verify_done", "/verify/done", show=verify.done, page="verify_done", formats=("html",), decorate="verify_done"),
+    Action("verify_token", "/verify", VerifyForm, run=verify.run, guard="link", formats=("json",)),
+    Action("verify", "/verify/<path:token>", VerifyForm, show=verify.show, run=verify.run, page="verify", guard="link", decorate="verify"),
+    Action("login", "/login", LoginForm, json_form=BearerLoginForm, show=login.show, run=login.run, page="login", for_strangers=True),
+    Action("refresh", "/refresh", RefreshForm, run=refresh.run, formats=("json",)),
+    Action("logout", "/logout", LogoutForm, show=logout.show, run=logout.run, page="logout", uses_cookie=True),
+    Action("me", "/me", show=me.show, page="account", needs_login=True),
+    Action("reset_request", "/password-reset/request", AskForm, show=reset.show_request, run=reset.request, page="reset_request"),
+    Action("reset_sent", "/password-reset/sent", show=reset.sent, page="reset_sent", formats=("html",), decorate="reset_sent"),
+    Action("reset_done", "/password-reset/done", show=reset.done, page="reset_done", formats=("html",), decorate="reset_done"),
+    Action("reset_confirm", "/password-reset/confirm", ResetForm, run=reset.run, guard="link", formats=("json",)),
+    Action("reset", "/password-reset/<path:token>", ResetForm, show=reset.show, run=reset.run, page="reset_form", guard="link"),
+)

@@ -1,0 +1,93 @@
+"""What an operator does to accounts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..errors import FieldFault, Refusal
+from ..flow import Outcome, Services
+from ..forms import AccountForm, CreateUserForm, refused
+from ..identity import Address
+from ..store.accounts import Account
+from . import reset, verify
+from .me import user
+
+
+def create_user(services: Services, form: CreateUserForm) -> Outcome:
+    """Create an account, verified or not. Without a password it is mailed a link to set one."""
+    password = form.password.data
+    if password:
+        fault = services.policy.fault(password, email=form.email.data)
+        if fault is not None:
+            raise refused(form, [fault])
+    password_hash = services.hasher.hash(password) if password else None
+    account = services.unit(lambda: _create(services, form, password_hash))
+    return Outcome("user_created", user(account), status=201)
+
+
+def _create(services: Services, form: CreateUserForm, password_hash: str | None) -> Account:
+    address, now, store = form.email.address, services.clock(), services.store
+    holder = store.accounts.find(address.key)
+    if holder is not None:
+        if holder.email_verified or not form.email_verified.data or not _displace(services, holder):
+            raise Refusal("email_taken", fields=[FieldFault("email", "invalid", "This email already has an account.")])
+    values: dict[str, Any] = {"password_hash": password_hash, "is_admin": form.is_admin.data}
+    if form.email_verified.data:
+        values["email_verified_at"] = now
+    account = store.accounts.create(address, now, values=values)
+    if account is None:
+        raise Refusal("email_taken")
+    services.announce("user_signed_up", user_id=str(account.id))
+    if password_hash is None:
+        reset.queue(services, address, template="set_password", max_age=services.settings.verify_max_age)
+    elif not account.email_verified:
+        verify.queue_again(services, address)
+    return account
+
+
+def _displace(services: Services, holder: Account) -> bool:
+    """Take the address from an account that never proved it."""
+    services.store.links.displace(holder.id, services.clock())
+    return services.store.accounts.change(holder, {"email_key": None}) is not None
+
+
+def verify_user(services: Services, form: AccountForm) -> Outcome:
+    """Take an address as proved."""
+    return _change(services, form.email.address, lambda account: {"email_verified_at": services.clock()})
+
+
+def disable_user(services: Services, form: AccountForm) -> Outcome:
+    """Disable an account: all its logins and links end at once."""
+    return _change(services, form.email.address, lambda account: {"is_active": False})
+
+
+def enable_user(services: Services, form: AccountForm) -> Outcome:
+    """Enable an account that was disabled; what ended then stays ended."""
+    return _change(services, form.email.address, lambda account: {"is_active": True})
+
+
+def _change(services: Services, address: Address, values: Callable[[Account], dict[str, Any]]) -> Outcome:
+    """Change an account. What changed it meanwhile does not win: the operator's word is read and tried again."""
+    for _ in range(10):
+        changed = services.unit(lambda: _change_once(services, address, values))
+        if changed is not None:
+            services.tell("sessions_revoked", user_id=str(changed.id))
+            return Outcome("changed", user(changed))
+    raise Refusal("busy", extra={"retry_after": 1})
+
+
+def _change_once(
+    services: Services, address: Address, values: Callable[[Account], dict[str, Any]]
+) -> Account | None:
+    account = services.store.accounts.find(address.key)
+    if account is None:
+        raise Refusal("not_found")
+    return services.store.accounts.change(account, values(account))
+
+
+def revoke_sessions(services: Services, form: AccountForm) -> Outcome:
+    """End every login and link of an account."""
+    return _change(services, form.email.address, lambda account: {})
+
+

@@ -1,0 +1,85 @@
+"""Log in with a password."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+from ..errors import Refusal
+from ..flow import Outcome, Services, SignIn
+from ..forms import LoginForm
+from ..identity import Address
+from ..store.accounts import Account, Attempt
+from ..throttle import Reservation
+from .verify import queue_again
+
+
+def show(services: Services, form: LoginForm) -> Outcome:
+    """Show the form."""
+    return Outcome("form")
+
+
+def run(services: Services, form: LoginForm) -> Outcome:
+    """Open a login. Who it is not learns one thing only: that this address and password do not fit."""
+    address: Address = form.email.address
+    reservation = services.throttle.reserve(login=address.key, login_ip=services.visit.network)
+    try:
+        account, right, tried = _check(services, address, form.password.data)
+    except Refusal:
+        reservation.give_back()
+        raise
+    if account is not None and right:
+        reservation.succeed()
+        return _welcome(services, form, account)
+    if tried:
+        _unverified(services, address, reservation)
+    services.tell(
+        "login_failed",
+        user_id=None if account is None else str(account.id),
+        reason="password" if account is not None else "unknown",
+        address_hash=services.store.outbox.address_key(address.key),
+    )
+    raise Refusal("invalid_credentials")
+
+
+def _check(services: Services, address: Address, password: str) -> tuple[Account | None, bool, bool]:
+    """Return the account, whether the password is its own, and whether a pending sign-up was made with it."""
+    since = services.since(services.settings.unverified_max_age)
+    find = services.store.accounts.find_for_login
+    account, attempt = services.store.units.read(lambda: find(address.key, since), release=True)
+    right, *tried = services.hasher.check(password, *_hashes(account, attempt))
+    return account, right, any(tried)
+
+
+def _hashes(account: Account | None, attempt: Attempt | None) -> list[str | None]:
+    """Return what to check the password against; as many hashes whoever owns the address."""
+    own = account.password_hash if account is not None else None
+    return [own] if attempt is None else [own, attempt.password_hash]
+
+
+def _welcome(services: Services, form: LoginForm, account: Account) -> Outcome:
+    """Log in whoever gave the account's own password, or say what stands in the way."""
+    if not account.is_active:
+        raise Refusal("account_disabled")
+    if not account.email_verified:
+        _unverified(services, form.email.address, None)
+    new_hash = None
+    if account.password_hash is not None and services.hasher.needs_rehash(account.password_hash):
+        new_hash = services.hasher.hash(form.password.data)
+    sign_in = services.unit(lambda: _open(services, account, remember=form.remember.data, new_hash=new_hash))
+    return Outcome("logged_in", go="after_login", next=form.next.data, sign_in=sign_in)
+
+
+def _open(services: Services, account: Account, *, remember: bool, new_hash: str | None) -> SignIn:
+    if not services.store.accounts.note_login(account, services.clock(), new_hash):
+        # Between reading and writing, the password or the account changed.
+        raise Refusal("invalid_credentials")
+    services.announce("logged_in", user_id=str(account.id))
+    return services.open_login(account, remember=remember)
+
+
+def _unverified(services: Services, address: Address, reservation: Reservation | None) -> NoReturn:
+    """Mail a new link, and say so. A stranger's own sign-up ends here too, whoever owns the address."""
+    if reservation is not None:
+        reservation.succeed()
+    services.unit(lambda: queue_again(services, address, verified_template="already_registered"))
+    raise Refusal("email_unverified", data={"email": address.email}, go="signup_sent")

@@ -1,0 +1,35 @@
+"""Log out: the login ends on the server, so that a copied cookie is dead."""
+
+from __future__ import annotations
+
+import uuid
+
+from ..errors import InvalidToken
+from ..flow import Outcome, Services
+from ..forms import LogoutForm
+
+
+def show(services: Services, form: LogoutForm) -> Outcome:
+    """Show one button."""
+    return Outcome("form")
+
+
+def run(services: Services, form: LogoutForm) -> Outcome:
+    """End the login of this visit, or the family of the refresh token. Nothing to end is no error."""
+    for login_id in {services.visit.login_id, _named(services, form)} - {None}:
+        services.unit(lambda login_id=login_id: _end(services, login_id))
+    return Outcome("logged_out", status=204, go="after_logout", signed_out=True)
+
+
+def _end(services: Services, login_id: uuid.UUID) -> None:
+    if services.store.sessions.revoke(login_id, services.clock()):
+        services.announce("logged_out", login_id=str(login_id))
+
+
+def _named(services: Services, form: LogoutForm) -> uuid.UUID | None:
+    if not form.refresh_token.data:
+        return None
+    try:
+        return services.refresh_tokens.read(form.refresh_token.data)[0]
+    except InvalidToken:
+        return None

@@ -1,0 +1,147 @@
+"""Set a new password by a mailed link."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import Refusal
+from ..flow import Outcome, Services, SignIn
+from ..forms import AskForm, ResetForm, refused
+from ..identity import Address
+from ..redeem import address_of, dead, link_to_renew, open_link
+from ..store.accounts import Account
+from ..store.links import REDEEMED, Link
+from ..store.outbox import Draft
+from ..throttle import Reservation
+from .verify import accepted
+
+RESET = "reset"
+
+
+def show_request(services: Services, form: AskForm) -> Outcome:
+    """Show the form."""
+    return Outcome("form")
+
+
+def sent(services: Services, form: Any) -> Outcome:
+    """Say where to look for the mail, if there is one."""
+    return Outcome("sent")
+
+
+def done(services: Services, form: Any) -> Outcome:
+    """Say that the password was changed."""
+    return Outcome("done")
+
+
+def request(services: Services, form: AskForm) -> Outcome:
+    """Mail a link to whom the address belongs. The answer is the same for every address and every link."""
+    services.throttle.reserve(mail_ip=services.visit.network)
+    if form.token.data:
+        link = link_to_renew(services, RESET, form.token.data)
+        address = address_of(link.account) if link is not None and link.account is not None else None
+    else:
+        address = form.email.address
+    if address is not None:
+        wanted = address
+        services.unit(lambda: queue(services, wanted))
+    return accepted(services, go="reset_sent", email=form.email.data)
+
+
+def queue(services: Services, address: Address, *, template: str = "reset", max_age: int | None = None) -> None:
+    """Queue a reset link; the same statements for every address."""
+    account, holds_link = services.store.accounts.find_with_link(address.key, RESET, services.clock())
+    refusal = None
+    if account is None:
+        refusal = "unknown"
+    elif not account.is_active:
+        refusal = "disabled"
+    services.post(
+        Draft(
+            address=address if account is None else address_of(account),
+            account=account,
+            template=template,
+            purpose=RESET,
+            max_age=services.settings.reset_max_age if max_age is None else max_age,
+            refusal=refusal,
+            holds_link=holds_link,
+            locale=services.locale_of(account),
+            context=services.mail_context(),
+        )
+    )
+
+
+def show(services: Services, form: ResetForm) -> Outcome:
+    """Show the form for a new password. Nothing changes: mail scanners open every link."""
+    link = open_link(services, RESET, form.token.data)
+    if link.state(services.clock()) != "live" or link.account is None:
+        raise dead(services, link)
+    data = {
+        "status": "valid",
+        "expires_at": link.expires_at,
+        "password": {"min_length": services.settings.password_min_length},
+    }
+    return Outcome("valid", data, page={"email": link.account.email})
+
+
+def run(services: Services, form: ResetForm) -> Outcome:
+    """Set the password and end everything that was issued before."""
+    reservation = services.throttle.reserve(token_ip=services.visit.network)
+    link = open_link(services, RESET, form.token.data)
+    account = link.account
+    if account is None or link.state(services.clock()) != "live":
+        raise dead(services, link)
+    password_hash = _hash(services, form, account, reservation)
+    done = services.unit(lambda: _redeem(services, link, account, password_hash))
+    if done is None:
+        raise dead(services, open_link(services, RESET, form.token.data))
+    reservation.succeed()
+    services.throttle.clear(login=address_of(account).key)
+    changed, sign_in = done
+    data = {} if sign_in is not None else {"status": "password_changed"}
+    return Outcome("password_changed", data, go="reset_done", sign_in=sign_in, email=changed.email)
+
+
+def _hash(services: Services, form: ResetForm, account: Account, reservation: Reservation) -> str:
+    """Return the hash of the new password. Whatever is wrong with it, the link stays good."""
+    try:
+        fault = services.policy.fault(form.password.data, email=account.email)
+        if fault is not None:
+            raise refused(form, [fault])
+        return services.hasher.hash(form.password.data)
+    except Refusal:
+        reservation.give_back()
+        raise
+
+
+def _redeem(
+    services: Services, link: Link, account: Account, password_hash: str
+) -> tuple[Account, SignIn | None] | None:
+    """Use the link and set the password; None when another request was first."""
+    store, now = services.store, services.clock()
+    if not store.links.use(link, now, REDEEMED):
+        return None
+    values: dict[str, Any] = {"password_hash": password_hash, "password_changed_at": now}
+    if not account.email_verified:
+        # The mailbox is proved; what an earlier sign-up left was perhaps a stranger's.
+        values |= {"email_verified_at": now, **store.accounts.defaults(services.host_fields)}
+    changed = store.accounts.change(account, values)
+    if changed is None:
+        raise Refusal("token_superseded", data={"purpose": RESET, "email_masked": None})
+    services.announce("password_reset", user_id=str(changed.id))
+    services.notify(
+        Draft(
+            address_of(changed),
+            changed,
+            "password_changed",
+            locale=services.locale_of(changed),
+            context=services.mail_context(),
+        )
+    )
+    return changed, services.open_login(changed, remember=services.settings.remember_default) if _logs_in(
+        services
+    ) else None
+
+
+def _logs_in(services: Services) -> bool:
+    rule = services.settings.login_on_reset
+    return rule == "always" or (rule == "json" and services.visit.kind == "api")

@@ -1,0 +1,231 @@
+"""Confirm an address by the mailed link, and ask for another link."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from ..errors import FieldFault, Refusal
+from ..flow import Outcome, Services, SignIn
+from ..forms import AskForm, VerifyForm, refused
+from ..identity import Address, mask
+from ..redeem import address_of, dead, link_to_renew, open_link
+from ..store.accounts import SIGNUP, Account
+from ..store.links import DISCARDED, REDEEMED, Link
+from ..store.outbox import Draft
+
+
+def show(services: Services, form: VerifyForm) -> Outcome:
+    """Say what the link would do. Nothing changes: mail scanners open every link."""
+    link = open_link(services, SIGNUP, form.token.data)
+    state = link.state(services.clock())
+    if state == "used":
+        return _already(link)
+    if state != "live":
+        raise dead(services, link)
+    return Outcome(
+        "pending",
+        {
+            "status": "pending",
+            "email_masked": mask(link.sent_to or ""),
+            "expires_at": link.expires_at,
+            "password_required": _needs_password(services, link),
+        },
+    )
+
+
+def run(services: Services, form: VerifyForm) -> Outcome:
+    """Confirm the address that the link was sent to."""
+    reservation = services.throttle.reserve(token_ip=services.visit.network)
+    link = open_link(services, SIGNUP, form.token.data)
+    try:
+        outcome = _run(services, form, link)
+    except Refusal as refusal:
+        if refusal.code in {"validation_failed", "busy"}:
+            reservation.give_back()
+        raise
+    reservation.succeed()
+    return outcome
+
+
+def _run(services: Services, form: VerifyForm, link: Link) -> Outcome:
+    state = link.state(services.clock())
+    if state == "used":
+        return _already(link)
+    if state != "live" or link.account is None:
+        raise dead(services, link)
+    if form.discard.data:
+        services.unit(lambda: services.store.links.use(link, services.clock(), DISCARDED))
+        return Outcome("discarded", _verified("discarded"), go="verify_done")
+    password_hash = _chosen_password(services, form, link)
+    account = link.account
+    done = services.unit(lambda: _redeem(services, link, account, password_hash))
+    if done is None:
+        link = open_link(services, SIGNUP, form.token.data)
+        if link.state(services.clock()) == "used":
+            return _already(link)
+        raise dead(services, link)
+    proved, sign_in = done
+    return Outcome(
+        "verified",
+        _verified("verified", next_page=link.payload.get("next")),
+        go="after_login" if sign_in is not None else "verify_done",
+        next=link.payload.get("next"),
+        sign_in=sign_in,
+        email=proved.email,
+    )
+
+
+def _redeem(
+    services: Services, link: Link, account: Account, password_hash: str | None
+) -> tuple[Account, SignIn | None] | None:
+    """Use the link and make its sign-up the account's; None when another request was first."""
+    store, now = services.store, services.clock()
+    if not store.links.use(link, now, REDEEMED):
+        return None
+    values: dict[str, Any] = {"email_verified_at": now, **store.accounts.typed(link.payload.get("fields") or {})}
+    kept = password_hash if password_hash is not None else link.payload.get("password_hash")
+    if kept is not None:
+        values |= {"password_hash": kept, "password_changed_at": now}
+    proved = store.accounts.change(account, values)
+    if proved is None:
+        raise dead(services, replace(link, stamp=None))
+    services.announce("email_verified", user_id=str(proved.id))
+    if not _may_log_in(services, link, chose_password=password_hash is not None):
+        return proved, None
+    services.announce("logged_in", user_id=str(proved.id))
+    return proved, services.open_login(proved, remember=services.settings.remember_default)
+
+
+def _may_log_in(services: Services, link: Link, *, chose_password: bool) -> bool:
+    """Tell whether confirming also logs in: never in a browser that somebody else may have sent here."""
+    rule, visit = services.settings.login_on_verify, services.visit
+    if rule == "never" or visit.login_id is not None:
+        return False
+    return rule == "always" or _same_browser(services, link) or (chose_password and visit.kind == "api")
+
+
+def _same_browser(services: Services, link: Link) -> bool:
+    nonce = services.visit.nonce
+    return nonce is not None and secrets.compare_digest(nonce, str(link.payload.get("nonce")))
+
+
+def _needs_password(services: Services, link: Link) -> bool:
+    """Tell whether sign-ups of different browsers compete for the address, and this is not the link's own."""
+    if not link.rivals or _same_browser(services, link):
+        return False
+    since = services.since(services.settings.unverified_max_age)
+    nonces = services.store.units.read(lambda: services.store.links.rival_nonces(link, since), release=True)
+    return nonces != {link.payload.get("nonce")}
+
+
+def _chosen_password(services: Services, form: VerifyForm, link: Link) -> str | None:
+    """Return the hash of the password in the form; None when there is none and none is needed."""
+    password = form.password.data
+    if not password:
+        if _needs_password(services, link):
+            raise refused(form, [FieldFault("password", "required", "Choose your password.")])
+        return None
+    fault = services.policy.fault(password, email=link.sent_to)
+    if fault is not None:
+        raise refused(form, [fault])
+    return services.hasher.hash(password)
+
+
+def _already(link: Link) -> Outcome:
+    """Return the answer to a link that did its work: opening it again is no error."""
+    data = {**_verified("already_verified"), "email_masked": mask(link.sent_to or ""), "expires_at": link.expires_at}
+    return Outcome("already_verified", data, go="verify_done", template="verify_done")
+
+
+def _verified(status: str, *, next_page: str | None = None) -> dict[str, Any]:
+    return {"status": status, "user": None, "next": next_page, "access_token": None, "refresh_token": None}
+
+
+def ask(services: Services, form: AskForm) -> Outcome:
+    """Show the form that asks for another link."""
+    return Outcome("form")
+
+
+def done(services: Services, form: Any) -> Outcome:
+    """Say what confirming came to."""
+    return Outcome("done")
+
+
+def resend(services: Services, form: AskForm) -> Outcome:
+    """Mail another link. The answer is the same for every address and every link."""
+    services.throttle.reserve(mail_ip=services.visit.network)
+    if form.token.data:
+        link = link_to_renew(services, SIGNUP, form.token.data)
+        if link is not None and link.account is not None:
+            address, payload = address_of(link.account), link.payload
+            services.unit(lambda: queue_again(services, address, copy=payload))
+    else:
+        address = form.email.address
+        services.unit(lambda: queue_again(services, address))
+    return accepted(services, go="signup_sent", email=form.email.data)
+
+
+def accepted(services: Services, *, go: str, email: str | None) -> Outcome:
+    """Return the answer to every request for a mail."""
+    data = {
+        "status": "accepted",
+        "resend_after": services.settings.resend_after,
+        "detail": "If an account matches, an email is on its way.",
+        "reset_url": None,
+    }
+    return Outcome("accepted", data, status=202, go=go, email=email)
+
+
+def queue_again(
+    services: Services,
+    address: Address,
+    *,
+    verified_template: str = "already_verified",
+    copy: Mapping[str, Any] | None = None,
+) -> None:
+    """Queue a link for the address's newest sign-up, or for the one that ``copy`` is the payload of.
+
+    A sign-up from this very browser comes before a newer one from elsewhere.
+    """
+    account, holds_link = services.store.accounts.find_with_link(address.key, SIGNUP, services.clock())
+    since = services.since(services.settings.unverified_max_age)
+    attempts = services.store.links.newest_attempts(address.key, since)
+    own = [payload for payload in attempts if payload.get("nonce") == services.visit.nonce is not None]
+    payload = copy if copy is not None else next(iter([*own, *attempts]), None)
+    queue(services, address, account, payload, holds_link=holds_link, verified_template=verified_template)
+
+
+def queue(
+    services: Services,
+    address: Address,
+    account: Account | None,
+    payload: Mapping[str, Any] | None,
+    *,
+    holds_link: bool,
+    verified_template: str,
+) -> None:
+    """Queue what an address gets that wants to be confirmed; the same statements for every address."""
+    verified = account is not None and account.email_verified
+    refusal = None
+    if account is None:
+        refusal = "unknown"
+    elif not account.is_active:
+        refusal = "disabled"
+    draft = Draft(
+        address=address if account is None else address_of(account),
+        account=account,
+        template=verified_template if verified else "verify",
+        purpose=SIGNUP,
+        max_age=services.settings.verify_max_age,
+        payload=payload if payload is not None or account is None else {"nonce": secrets.token_hex(16)},
+        refusal=refusal,
+        carries_link=not verified,
+        # A notice holds no link that a cap would spare; it is capped like any mail a stranger can cause.
+        holds_link=holds_link or verified,
+        locale=services.locale_of(account),
+        context=services.mail_context(),
+    )
+    services.post(draft)

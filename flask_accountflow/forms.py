@@ -1,0 +1,322 @@
+"""WTForms forms, fed from a browser's form or from JSON whose types were checked.
+
+A host extends sign-up by subclassing :class:`SignupForm`; a field whose name is a column of the
+user model fills that column when the sign-up is confirmed.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+from werkzeug.datastructures import MultiDict
+from wtforms import (
+    BooleanField,
+    DateField,
+    DateTimeField,
+    DecimalField,
+    Field,
+    FloatField,
+    Form,
+    IntegerField,
+    PasswordField,
+    SelectField,
+    SelectMultipleField,
+    StringField,
+    ValidationError,
+)
+
+from .errors import FieldFault, Refusal
+from .identity import Address, BadAddress, canonical
+
+F = TypeVar("F", bound=Form)
+
+#: Longest ``next`` and token that are looked at, in characters; longer ones are no address of ours.
+TEXT_LIMIT = 2048
+
+
+class Fault(str):
+    """A field's error message that carries its code and parameters."""
+
+    code: str
+    params: Mapping[str, Any]
+
+    def __new__(cls, detail: str, code: str, params: Mapping[str, Any] = MappingProxyType({})) -> Fault:
+        fault = super().__new__(cls, detail)
+        fault.code, fault.params = code, params
+        return fault
+
+
+class AddressField(StringField):
+    """An email address. ``address`` is its canonical form once the form is valid."""
+
+    address: Address | None = None
+
+    def pre_validate(self, form: Any) -> None:
+        """Raise ``ValidationError`` with ``required`` or ``invalid_email``."""
+        text = self.data if self.data is not None else ""
+        if not text.strip():
+            raise ValidationError(Fault("Enter your email.", "required"))
+        try:
+            self.address = canonical(text, allow_special=form.meta.allow_special)
+        except BadAddress:
+            raise ValidationError(Fault("Enter an email like name@example.com.", "invalid_email")) from None
+
+
+class NewPasswordField(PasswordField):
+    """A password that somebody wants to have."""
+
+    def pre_validate(self, form: Any) -> None:
+        """Raise ``ValidationError`` with the code of the rule that the password breaks."""
+        if not self.data:
+            if self.flags.voluntary:
+                return
+            raise ValidationError(Fault("Enter a password.", "required"))
+        fault = form.meta.policy.fault(self.data, email=_typed_email(form))
+        if fault is not None:
+            raise ValidationError(Fault(fault.detail, fault.code, fault.params))
+
+
+class OldPasswordField(PasswordField):
+    """A password that somebody has. One that no rule would allow is merely wrong."""
+
+    def pre_validate(self, form: Any) -> None:
+        """Raise ``ValidationError`` with ``required`` when it is empty."""
+        if not self.data:
+            raise ValidationError(Fault("Enter your password.", "required"))
+
+
+class Voluntary:
+    """A validator that marks a field which may stay empty."""
+
+    field_flags: Mapping[str, Any] = MappingProxyType({"voluntary": True})
+
+    def __call__(self, form: Any, field: Any) -> None:
+        """Accept everything."""
+
+
+class TokenField(StringField):
+    """A link's token, or a refresh token."""
+
+    def pre_validate(self, form: Any) -> None:
+        """Raise ``ValidationError`` with ``required`` when it is empty."""
+        if not self.data and not self.flags.voluntary:
+            raise ValidationError(Fault("This is missing.", "required"))
+
+
+class SignupForm(Form):
+    """Sign up. Subclass it to ask for more."""
+
+    email = AddressField("Email")
+    password = NewPasswordField("Password", id="new-password")
+    next = StringField()
+
+
+class LoginForm(Form):
+    """Log in."""
+
+    email = AddressField("Email")
+    password = OldPasswordField("Password", id="current-password")
+    remember = BooleanField("Keep me logged in", default=True)
+    next = StringField()
+
+
+class BearerLoginForm(LoginForm):
+    """Log in as a program; ``transport`` says whether it wants a pair of tokens or a cookie."""
+
+    transport = SelectField(choices=["bearer", "cookie"], default="bearer")
+
+
+class AskForm(Form):
+    """Ask for a link, by address or by a link that has expired."""
+
+    email = AddressField("Email")
+    token = TokenField(validators=[Voluntary()])
+    next = StringField()
+
+    def validate(self, extra_validators: Any = None) -> bool:
+        """Check the address, unless a token stands in for it."""
+        if self.token.data:
+            self.email.data = None
+            return True
+        return super().validate(extra_validators)
+
+
+class VerifyForm(Form):
+    """Confirm an address, with a password where two sign-ups compete, or discard the sign-up."""
+
+    token = TokenField()
+    password = NewPasswordField("Choose your password", id="new-password", validators=[Voluntary()])
+    discard = BooleanField("I didn't sign up")
+
+
+class ResetForm(Form):
+    """Set a new password by link."""
+
+    token = TokenField()
+    password = NewPasswordField("New password", id="new-password")
+
+
+class RefreshForm(Form):
+    """Exchange a refresh token for a new pair."""
+
+    refresh_token = TokenField()
+
+
+class LogoutForm(Form):
+    """Log out; a program may name its refresh token instead of sending a bearer token."""
+
+    refresh_token = TokenField(validators=[Voluntary()])
+
+
+class AccountForm(Form):
+    """Name an account."""
+
+    email = AddressField("Email")
+
+
+class CreateUserForm(AccountForm):
+    """Create an account for somebody."""
+
+    password = NewPasswordField("Password", validators=[Voluntary()])
+    email_verified = BooleanField("The address is known to be theirs")
+    is_admin = BooleanField("Administrator")
+
+
+def from_browser(form_class: type[F], data: MultiDict[str, str], meta: Mapping[str, Any], **fixed: str) -> F:
+    """Return the form that a browser posted; ``fixed`` are values from the URL, which win.
+
+    Raises :exc:`.Refusal` when a field that takes one value was sent twice.
+    """
+    values = MultiDict({**dict(data.lists()), **fixed})
+    form = form_class(values, meta=dict(meta))
+    twice = [
+        field.name for field in form if not isinstance(field, SelectMultipleField) and len(values.getlist(field.name)) > 1
+    ]
+    if twice:
+        raise refused(form, [FieldFault(name, "invalid_type", "Send this once.") for name in twice])
+    return form
+
+
+def from_json(form_class: type[F], data: Mapping[str, Any], meta: Mapping[str, Any], **fixed: str) -> F:
+    """Return the form that a JSON object fills. Unknown members are ignored, ``null`` is absent.
+
+    Raises :exc:`.Refusal` with ``invalid_type`` for every member of another type than its field's.
+    """
+    blank = form_class(data=meta.get("defaults"), meta=dict(meta))
+    values: MultiDict[str, str] = MultiDict()
+    wrong = []
+    for field in blank:
+        value = fixed.get(field.name, data.get(field.name))
+        if value is None:
+            if isinstance(field, BooleanField) and field.data:
+                values.add(field.name, "y")
+        elif _fits(field, value):
+            values.setlist(field.name, list(_as_text(value)))
+        else:
+            wrong.append(FieldFault(field.name, "invalid_type", "This has the wrong type."))
+    if wrong:
+        raise refused(blank, wrong)
+    return form_class(values, meta=dict(meta))
+
+
+def check(form: Form) -> None:
+    """Validate the form. Raises :exc:`.Refusal` ``validation_failed`` with every faulty field."""
+    form.validate()
+    found = list(faults(form))
+    if found:
+        raise refused(form, found)
+
+
+def refused(form: Form, found: list[FieldFault]) -> Refusal:
+    """Return the refusal that names these faults; they are put on the form for its page, too."""
+    for fault in found:
+        field = form[fault.field] if fault.field in form else None
+        if field is not None and fault.detail not in field.errors:
+            field.errors = [*field.errors, Fault(fault.detail, fault.code, fault.params)]
+    return Refusal("validation_failed", fields=found)
+
+
+def faults(form: Form) -> Iterator[FieldFault]:
+    """Yield what is wrong with a form that was validated."""
+    for field in form:
+        if isinstance(field, StringField) and not isinstance(field, PasswordField) and not _is_clean(field.data):
+            yield FieldFault(field.name, "invalid", "This holds a character that cannot be kept.")
+            continue
+        for error in field.errors:
+            code = getattr(error, "code", "invalid" if field.data else "required")
+            yield FieldFault(field.name, code, str(error), getattr(error, "params", MappingProxyType({})))
+
+
+def _is_clean(text: str | None) -> bool:
+    """Tell whether every database can hold ``text``: PostgreSQL refuses NUL, all refuse lone surrogates."""
+    return text is None or not any(sign == "\0" or "\ud800" <= sign <= "\udfff" for sign in text)
+
+
+def _typed_email(form: Any) -> str | None:
+    field = form["email"] if "email" in form else None
+    return None if field is None else field.data
+
+
+def _fits(field: Field, value: Any) -> bool:
+    if isinstance(field, BooleanField):
+        return isinstance(value, bool)
+    if isinstance(field, IntegerField):
+        return isinstance(value, int) and not isinstance(value, bool)
+    if isinstance(field, (DecimalField, FloatField)):
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if isinstance(field, SelectMultipleField):
+        return isinstance(value, list) and all(_is_scalar(item) for item in value)
+    if isinstance(field, SelectField):
+        return _is_scalar(value)
+    return isinstance(value, str)
+
+
+def _is_scalar(value: Any) -> bool:
+    return isinstance(value, (str, int)) and not isinstance(value, bool)
+
+
+def _as_text(value: Any) -> Iterator[str]:
+    if isinstance(value, list):
+        yield from map(str, value)
+    elif value is True:
+        yield "y"
+    elif value is not False:
+        yield str(value)
+
+
+def host_values(form: Form, names: tuple[str, ...]) -> dict[str, Any]:
+    """Return what the app's own fields hold, in a form that JSON can keep."""
+    return {name: _plain(form[name].data) for name in names}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (datetime.date, datetime.time)):
+        return value.isoformat()
+    return str(value) if isinstance(value, Decimal) else value
+
+
+def describe(form_class: type[Form], meta: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the fields of a form as a program needs them to draw one."""
+    return [
+        {"name": field.name, "label": field.label.text, "type": _kind(field)}
+        for field in form_class(meta=dict(meta))
+        if field.name not in {"next", "token"}
+    ]
+
+
+def _kind(field: Field) -> str:
+    if isinstance(field, AddressField):
+        return "email"
+    if isinstance(field, PasswordField):
+        return "password"
+    if isinstance(field, BooleanField):
+        return "boolean"
+    if isinstance(field, (IntegerField, DecimalField, FloatField)):
+        return "number"
+    if isinstance(field, (DateTimeField, DateField)):
+        return "date"
+    return "string"

@@ -1,0 +1,185 @@
+"""Delivery: mails that are due are claimed, rendered, handed over and marked."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import ExitStack
+from datetime import datetime, timedelta
+
+from ..errors import MailDeferred, MailFault, MailRejected
+from ..store.queue import Queue, Waiting, scrub
+from .letter import Letter, Renderer
+from .transports import Connection, Transport, Unreachable
+
+_log = logging.getLogger("accountflow.mail")
+
+_BATCH = 20
+
+# Seconds until the next try; the last one repeats until the mail expires.
+_BACKOFF = (5, 30, 120, 600, 1800)
+
+
+class Deliverer:
+    """Delivers what is due: at least once, and a second time only with the same Message-ID and link.
+
+    ``senders`` is for whoever runs it in threads; ``deadline`` is how long one mail may take in
+    seconds, whatever the server does. It must be well below the lease of the queue.
+    """
+
+    def __init__(
+        self,
+        queue: Queue,
+        transport: Transport,
+        render: Renderer,
+        clock: Callable[[], datetime],
+        emit: Callable[..., None],
+        senders: int = 2,
+        deadline: float = 30,
+    ) -> None:
+        self.senders = senders
+        self._queue = queue
+        self._transport = transport
+        self._render = render
+        self._clock = clock
+        self._emit = emit
+        self._deadline = deadline
+
+    def deliver_due(self, limit: int | None = None, stop: threading.Event | None = None) -> int:
+        """Deliver until nothing is due, and return how many mails were handled.
+
+        Ends early when ``limit`` mails were handled, when ``stop`` is set (the mail in hand is
+        finished, the others are given back), and when the server cannot be reached.
+        """
+        halt = stop if stop is not None else threading.Event()
+        handled = 0
+        while not halt.is_set() and (limit is None or handled < limit):
+            size = _BATCH if limit is None else min(_BATCH, limit - handled)
+            batch = self._queue.claim(self._clock(), size)
+            tried = self._deliver(batch, halt)
+            handled += tried
+            if not batch or tried < len(batch):
+                break
+        return handled
+
+    def pause(self, longest: float) -> float:
+        """Return for how many seconds nothing will be due: at least 1, at most ``longest``."""
+        due = self._queue.next_due()
+        if due is None:
+            return longest
+        return max(1.0, min(longest, (due - self._clock()).total_seconds()))
+
+    def _deliver(self, batch: list[Waiting], halt: threading.Event) -> int:
+        """Handle the mails of a batch and return how many were tried."""
+        todo = deque(batch)
+        is_reachable = True
+        try:
+            while todo and is_reachable and not halt.is_set():
+                is_reachable = self._deliver_connected(todo, halt)
+        finally:
+            # Those were not tried: their own count of attempts has not begun.
+            later = None if is_reachable else self._clock() + timedelta(seconds=_BACKOFF[0])
+            self._queue.release(list(todo), later)
+        return len(batch) - len(todo)
+
+    def _deliver_connected(self, todo: deque[Waiting], halt: threading.Event) -> bool:
+        """Handle mails until the connection is of no more use, and return whether the server was reached."""
+        with ExitStack() as stack:
+            try:
+                connection = stack.enter_context(self._transport.connect())
+            except Exception as error:  # whatever a transport of the app raises
+                self._defer(todo.popleft(), _reason(error))
+                return False
+            while todo and not halt.is_set():
+                fault = self._deliver_one(connection, todo.popleft())
+                if isinstance(fault, MailDeferred):
+                    return not isinstance(fault, Unreachable)
+        return True
+
+    def _deliver_one(self, connection: Connection, mail: Waiting) -> MailFault | None:
+        """Handle one mail and return why it was not handed over, if the transport is why."""
+        letter = self._prepare(mail)
+        if letter is None:
+            return None
+        fault = self._send(connection, letter)
+        if fault is None:
+            self._note_sent(mail)
+        elif isinstance(fault, MailRejected):
+            self._bury(mail, str(fault))
+        else:
+            self._defer(mail, str(fault))
+        return fault
+
+    def _prepare(self, mail: Waiting) -> Letter | None:
+        """Return the letter, or None when there is nothing to be sent now."""
+        now = self._clock()
+        if not self._queue.renew(mail, now):
+            _log.info("Mail %s was taken over by another worker.", mail.id)
+            return None
+        obstacle = _obstacle(mail, now)
+        if obstacle is not None:
+            if self._queue.drop(mail, obstacle):
+                self._tell("mail_failed", mail, reason=obstacle)
+            return None
+        try:
+            return self._render(mail)
+        except Exception as error:  # a template of the app may raise anything
+            _log.exception("Mail %s (%s) could not be rendered.", mail.id, mail.template)
+            self._defer(mail, _reason(error))
+            return None
+
+    def _send(self, connection: Connection, letter: Letter) -> MailFault | None:
+        # Time-outs of a socket are no bound: each byte of a server that drips starts them anew.
+        watchdog = threading.Timer(self._deadline, connection.abort)
+        watchdog.daemon = True
+        try:
+            watchdog.start()
+            connection.send(letter)
+        except MailFault as fault:
+            return fault
+        except Exception as error:  # a transport of the app may raise anything
+            return MailDeferred(_reason(error))
+        finally:
+            watchdog.cancel()
+        return None
+
+    def _note_sent(self, mail: Waiting) -> None:
+        if self._queue.sent(mail, self._clock()):
+            self._tell("mail_sent", mail)
+        else:
+            _log.warning("Mail %s was sent after its lease had ended; it may go out twice.", mail.id)
+
+    def _defer(self, mail: Waiting, reason: str) -> None:
+        """Let the mail wait for its next try, or give it up when it will have expired by then."""
+        pause = _BACKOFF[min(mail.attempts, len(_BACKOFF)) - 1]
+        at = self._clock() + timedelta(seconds=pause)
+        if at >= mail.expires_at:
+            self._bury(mail, f"expired: {reason}")
+        elif self._queue.defer(mail, reason, at):
+            reason = scrub(reason, mail.to_addr)
+            _log.warning("Mail %s (%s) waits for %s s: %s", mail.id, mail.template, pause, reason)
+
+    def _bury(self, mail: Waiting, reason: str) -> None:
+        reason = scrub(reason, mail.to_addr)
+        if self._queue.bury(mail, reason):
+            _log.error("Mail %s (%s) was given up: %s", mail.id, mail.template, reason)
+            self._tell("mail_failed", mail, reason=reason)
+
+    def _tell(self, event: str, mail: Waiting, **more: str) -> None:
+        user_id = None if mail.user is None else mail.user.get_id()
+        self._emit(event, user_id=user_id, mail_id=mail.id, template=mail.template, **more)
+
+
+def _obstacle(mail: Waiting, now: datetime) -> str | None:
+    """Return why a mail must not be sent any more."""
+    if not mail.to_addr:
+        return "unknown"
+    if mail.expires_at <= now or (mail.link is not None and mail.link.expires_at <= now):
+        return "expired"
+    return "superseded" if mail.link is not None and not mail.link.live else None
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, MailFault) else f"{type(error).__name__}: {error}"

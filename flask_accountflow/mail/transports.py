@@ -1,0 +1,151 @@
+"""How letters are handed over: the two protocols, and transports for development."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import NamedTuple, Protocol, TextIO
+
+from ..errors import MailDeferred
+from .letter import Letter
+
+
+class Unreachable(MailDeferred):
+    """There is no getting through to the server now: other mails need not be tried either."""
+
+
+class Connection(Protocol):
+    """What several letters are sent through, one after another, by one thread."""
+
+    def send(self, letter: Letter) -> None:
+        """Hand the letter over, or raise :exc:`.MailRejected`, :exc:`.MailDeferred` or :exc:`.Unreachable`.
+
+        After another fault than :exc:`.MailRejected` the connection is not used again.
+        """
+
+    def abort(self) -> None:
+        """Make a :meth:`send` that is going on in another thread fail soon, also while it is connecting."""
+
+
+class Transport(Protocol):
+    """Where letters go. Used by several threads at once."""
+
+    def connect(self) -> AbstractContextManager[Connection]:
+        """Return a connection for one thread. Best opened by its first letter, whose deadline then covers it."""
+
+
+class FileTransport:
+    """Appends letters to a file, which holds working links. Several processes may share it."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = path
+
+    @contextmanager
+    def connect(self) -> Iterator[Connection]:
+        """Return a connection. The file is opened for each letter, so that it may be moved away."""
+        yield self
+
+    def send(self, letter: Letter) -> None:
+        """Append one block."""
+        handle = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        try:
+            # One call: with O_APPEND blocks of several processes do not mix.
+            os.write(handle, block(letter).encode("utf-8", "backslashreplace"))
+        finally:
+            os.close(handle)
+
+    def abort(self) -> None:
+        """Do nothing: a file is never slow for long."""
+
+
+class ConsoleTransport:
+    """Prints letters, to ``stream`` or to what is standard output at that time."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream
+
+    @contextmanager
+    def connect(self) -> Iterator[Connection]:
+        """Return a connection."""
+        yield self
+
+    def send(self, letter: Letter) -> None:
+        """Print one block."""
+        stream = self._stream if self._stream is not None else sys.stdout
+        encoding = getattr(stream, "encoding", None) or "utf-8"
+        # A terminal that lacks a sign must not keep a developer from his link.
+        stream.write(block(letter).encode(encoding, "backslashreplace").decode(encoding))
+        stream.flush()
+
+    def abort(self) -> None:
+        """Do nothing: there is nothing to close."""
+
+
+class Recorded(NamedTuple):
+    """A letter that was handed over. ``number`` counts from 1."""
+
+    number: int
+    letter: Letter
+
+
+class RecordingTransport:
+    """Hands letters to another transport and keeps the last ``keep`` of them, for looking at."""
+
+    def __init__(self, inner: Transport, keep: int = 50) -> None:
+        self._inner = inner
+        self._kept: deque[Recorded] = deque(maxlen=keep)
+        self._count = 0
+        self._lock = threading.Lock()
+
+    @property
+    def letters(self) -> list[Recorded]:
+        """The letters, newest first."""
+        with self._lock:
+            return list(reversed(self._kept))
+
+    @contextmanager
+    def connect(self) -> Iterator[Connection]:
+        """Return a connection of the other transport that also records."""
+        with self._inner.connect() as connection:
+            yield _RecordingConnection(connection, self)
+
+    def record(self, letter: Letter) -> None:
+        """Keep a letter."""
+        with self._lock:
+            self._count += 1
+            self._kept.append(Recorded(self._count, letter))
+
+
+class _RecordingConnection:
+    def __init__(self, inner: Connection, transport: RecordingTransport) -> None:
+        self._inner = inner
+        self._transport = transport
+
+    def send(self, letter: Letter) -> None:
+        self._inner.send(letter)
+        self._transport.record(letter)
+
+    def abort(self) -> None:
+        self._inner.abort()
+
+
+def block(letter: Letter) -> str:
+    """Return a letter for reading, with its link alone on a line."""
+    lines = [
+        f"--- START EMAIL {letter.to} ---",
+        f"From: {letter.sender_name} <{letter.sender}>",
+        f"To: {letter.to}",
+        f"Subject: {letter.subject}",
+        f"Date: {letter.date.isoformat()}",
+        f"Message-ID: <{letter.message_id}>",
+        *(f"{name}: {value}" for name, value in letter.headers()),
+        "",
+        *letter.text.strip().splitlines(),
+    ]
+    if letter.link is not None and letter.link not in lines:
+        lines += ["", letter.link]
+    return "\n".join([*lines, f"--- END EMAIL {letter.to} ---", "", ""])

@@ -1,0 +1,183 @@
+"""From a cookie or a bearer token to ``current_user``, and from a login to the cookie."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import uuid
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, cast
+
+from flask import Response, after_this_request, current_app, has_request_context, request, session
+from werkzeug.local import LocalProxy
+
+from .errors import InvalidToken
+from .flow import Services, SignIn
+from .store.sessions import API, BROWSER, Login
+
+_log = logging.getLogger("accountflow.sessions")
+
+#: Our keys in Flask's session. Before a login it may hold what the visitor typed himself.
+SID, CSRF, NONCE, EMAIL = "_accountflow_sid", "_accountflow_csrf", "_accountflow_nonce", "_accountflow_email"
+
+_CACHE = "accountflow.current"
+
+#: ``last_seen_at`` is written when it is older than this, in seconds, or than a tenth of the idle limit.
+_TOUCH_AFTER = 300
+
+
+class Anonymous:
+    """Nobody: what ``current_user`` is without a login. It is falsy."""
+
+    id = None
+    email = None
+    is_authenticated = False
+    is_anonymous = True
+    is_active = False
+    is_admin = False
+    email_verified = False
+
+    def __bool__(self) -> bool:
+        return False
+
+    def get_id(self) -> None:
+        """Return None: nobody has no key."""
+
+
+@dataclass(frozen=True)
+class Current:
+    """Who this request is from, by which login."""
+
+    user: Any
+    login: Login
+
+
+def services() -> Services:
+    """Return the services of the current app."""
+    return cast(Services, current_app.extensions["accountflow"])
+
+
+def current() -> Current | None:
+    """Return who this request is from, looked up once. One statement, and none for a stranger."""
+    if not has_request_context():
+        return None
+    # Not on flask.g: an app context pushed around several requests of a test would share it.
+    environ = request.environ
+    if _CACHE not in environ:
+        environ[_CACHE] = _find()
+    return cast("Current | None", environ[_CACHE])
+
+
+def _current_user() -> Any:
+    found = current()
+    return Anonymous() if found is None else found.user
+
+
+#: The app's user who is logged in, or a falsy :class:`Anonymous`.
+current_user: Any = LocalProxy(_current_user)
+
+
+def shown_login() -> tuple[str, uuid.UUID, str | None] | None:
+    """Return kind, id and user id of the login that the request shows; nothing is looked up.
+
+    An ``Authorization`` header with a bearer token counts alone; the cookie is ignored beside it.
+    """
+    token = bearer_token()
+    if token is not None:
+        tools = services()
+        try:
+            claims = tools.access_tokens.read(token, tools.clock())
+        except InvalidToken:
+            return None
+        return API, claims.session_id, claims.user_id
+    try:
+        return BROWSER, uuid.UUID(hex=session[SID]), None
+    except (KeyError, ValueError, TypeError, AttributeError):
+        return None
+
+
+def bearer_token() -> str | None:
+    """Return the token in the ``Authorization`` header (RFC 6750 section 2.1); "" for a header without one."""
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None
+
+
+def _find() -> Current | None:
+    shown = shown_login()
+    if shown is None:
+        return None
+    kind, login_id, user_id = shown
+    tools = services()
+    found = tools.store.units.read(lambda: tools.store.sessions.load(login_id))
+    if found is None:
+        return None
+    user, login = found
+    now = tools.clock()
+    if login.kind != kind or not login.is_alive(now) or (user_id is not None and user_id != str(login.user_id)):
+        return None
+    idle = timedelta(seconds=tools.settings.session_idle_max_age)
+    if kind == BROWSER and not login.remember and login.last_seen_at + idle <= now:
+        return None
+    _touch_later(tools, login, now)
+    return Current(user, login)
+
+
+def _touch_later(tools: Services, login: Login, now: datetime) -> None:
+    """Note the use of the login after the response, when the host's transaction is over."""
+    before = now - timedelta(seconds=min(_TOUCH_AFTER, tools.settings.session_idle_max_age // 10))
+    if login.last_seen_at >= before:
+        return
+
+    def touch() -> None:
+        try:
+            tools.store.sessions.touch(login.id, now, before)
+        except Exception:
+            _log.warning("last_seen_at was not written", exc_info=True)
+
+    @after_this_request
+    def arrange(response: Response) -> Response:
+        response.call_on_close(touch)
+        return response
+
+
+def begin(sign_in: SignIn) -> None:
+    """Log this browser in. The host's own keys (a cart) stay, unless they are another account's."""
+    if not _is_own(sign_in):
+        session.clear()
+    for key in (SID, CSRF, NONCE, EMAIL):
+        session.pop(key, None)
+    session[SID] = sign_in.login.id.hex
+    session.permanent = sign_in.login.remember
+    csrf_seed()
+    request.environ.pop(_CACHE, None)
+
+
+def _is_own(sign_in: SignIn) -> bool:
+    """Tell whether nobody else was logged in here, be it that their login is over."""
+    shown = shown_login() if SID in session else None
+    if shown is None:
+        return True
+    tools = services()
+    found = tools.store.units.read(lambda: tools.store.sessions.find(shown[1]))
+    return found is not None and found[0].user_id == sign_in.login.user_id
+
+
+def end() -> None:
+    """Log this browser out: whatever its cookie held is gone, the host's keys too."""
+    session.clear()
+    request.environ[_CACHE] = None
+
+
+def csrf_seed() -> str:
+    """Return the secret that this browser's forms carry; a new one after login and logout."""
+    if not isinstance(session.get(CSRF), str):
+        session[CSRF] = secrets.token_hex(16)
+    return str(session[CSRF])
+
+
+def nonce() -> str:
+    """Return the secret by which a link knows the browser that asked for it."""
+    if not isinstance(session.get(NONCE), str):
+        session[NONCE] = secrets.token_hex(16)
+    return str(session[NONCE])

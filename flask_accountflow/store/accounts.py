@@ -1,0 +1,236 @@
+"""Accounts: the rows of the app's user table, found by their canonical address."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Mapper
+
+from ..identity import Address
+from ..models import Tables, aware
+from ..tokens import random_id
+from .unit import Units
+
+SIGNUP = "signup"
+
+_COLUMNS = (
+    "email",
+    "email_key",
+    "password_hash",
+    "email_verified_at",
+    "is_active",
+    "is_admin",
+    "stamp",
+    "locale",
+    "last_login_at",
+    "created_at",
+)
+
+
+@dataclass(frozen=True)
+class Account:
+    """What the flows know of an account; the app's entity is only for the app."""
+
+    id: Any
+    email: str
+    email_key: str | None
+    password_hash: str | None
+    email_verified_at: datetime | None
+    is_active: bool
+    is_admin: bool
+    stamp: uuid.UUID
+    locale: str | None
+    last_login_at: datetime | None
+    created_at: datetime
+
+    @property
+    def email_verified(self) -> bool:
+        """Whether the address was proved."""
+        return self.email_verified_at is not None
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """The newest sign-up of an address that was not redeemed."""
+
+    id: uuid.UUID
+    password_hash: str | None
+
+
+class AccountColumns:
+    """The columns of an account under fixed labels, whatever the app named them."""
+
+    def __init__(self, mapper: Mapper[Any]) -> None:
+        self.key: sa.Column[Any] = mapper.primary_key[0]
+        self.by_name: Mapping[str, Any] = {name: mapper.columns[name] for name in _COLUMNS}
+        self.labelled = [self.key.label("account_id")]
+        self.labelled += [column.label(f"account_{name}") for name, column in self.by_name.items()]
+
+    @staticmethod
+    def account(row: Mapping[str, Any]) -> Account | None:
+        """Return the account in ``row``, or None where an outer join found none."""
+        if row["account_id"] is None:
+            return None
+        values = {name: row[f"account_{name}"] for name in ("id", *_COLUMNS)}
+        moments = {key: aware(value) for key, value in values.items() if isinstance(value, datetime)}
+        return Account(**{**values, **moments})
+
+
+class Accounts:
+    """All SQL about accounts."""
+
+    def __init__(self, units: Units, user_model: type, mapper: Mapper[Any], tables: Tables) -> None:
+        self._units = units
+        self._model = user_model
+        self._columns = AccountColumns(mapper)
+        self._mapper = mapper
+        column = self._columns.by_name
+        token = tables.token
+        by_key = column["email_key"] == sa.bindparam("key")
+        self._find = sa.select(*self._columns.labelled).where(by_key)
+        self._get = sa.select(*self._columns.labelled).where(self._columns.key == sa.bindparam("id"))
+        live = sa.exists().where(
+            token.c.user_id == self._columns.key,
+            token.c.purpose == sa.bindparam("purpose"),
+            token.c.stamp == column["stamp"],
+            token.c.used_at.is_(None),
+            token.c.expires_at > sa.bindparam("now"),
+        )
+        self._find_with_link = self._find.add_columns(live.label("holds_link"))
+        self._find_for_login = self._login_statement(token, by_key)
+        self._change = sa.update(tables.user).where(
+            self._columns.key == sa.bindparam("af_account"), column["stamp"] == sa.bindparam("af_stamp")
+        )
+
+    def _login_statement(self, token: sa.Table, by_key: sa.ColumnElement[bool]) -> sa.Select[Any]:
+        newest = (
+            sa.select(token.c.id)
+            .where(
+                token.c.email_key == sa.bindparam("key"),
+                token.c.purpose == SIGNUP,
+                token.c.created_at > sa.bindparam("since"),
+                sa.or_(token.c.outcome.is_(None), token.c.outcome == "decoy"),
+            )
+            .order_by(token.c.created_at.desc(), token.c.id.desc())
+            .limit(1)
+            .scalar_subquery()
+        )
+        always = sa.select(sa.literal(1).label("one")).subquery()
+        source = always.outerjoin(self._mapper.local_table, by_key).outerjoin(token, token.c.id == newest)
+        columns = (*self._columns.labelled, token.c.id.label("attempt_id"), token.c.payload.label("attempt_payload"))
+        return sa.select(*columns).select_from(source)
+
+    def find(self, key: str) -> Account | None:
+        """Return the account that holds the address."""
+        row = self._units.execute(self._find, {"key": key}).mappings().first()
+        return None if row is None else self._columns.account(row)
+
+    def get(self, account_id: Any) -> Account | None:
+        """Return the account with this primary key."""
+        row = self._units.execute(self._get, {"id": account_id}).mappings().first()
+        return None if row is None else self._columns.account(row)
+
+    def find_with_link(
+        self, key: str, purpose: str, now: datetime, *, lock: bool = False
+    ) -> tuple[Account | None, bool]:
+        """Return the account that holds the address, and whether it holds a live link of that purpose.
+
+        ``lock`` reads what was committed last, which a plain read on MariaDB does not.
+        """
+        statement = self._find_with_link.with_for_update(read=True) if lock else self._find_with_link
+        row = self._units.execute(statement, {"key": key, "purpose": purpose, "now": now}).mappings().first()
+        if row is None:
+            return None, False
+        return self._columns.account(row), bool(row["holds_link"])
+
+    def find_for_login(self, key: str, since: datetime) -> tuple[Account | None, Attempt | None]:
+        """Return the account that holds the address, and its newest sign-up since then that was not redeemed."""
+        row = self._units.execute(self._find_for_login, {"key": key, "since": since}).mappings().one()
+        attempt = None
+        if row["attempt_id"] is not None:
+            attempt = Attempt(row["attempt_id"], (row["attempt_payload"] or {}).get("password_hash"))
+        return self._columns.account(row), attempt
+
+    def create(
+        self,
+        address: Address,
+        now: datetime,
+        *,
+        values: Mapping[str, Any],
+        hook: Callable[[Any], None] = lambda user: None,
+    ) -> Account | None:
+        """Insert an account by the app's model; None when the address is held by another.
+
+        ``hook`` gets the entity before the unit ends.
+        """
+        user = self._model(email=address.email, email_key=address.key, created_at=now, **values)
+        session = self._units.session()
+        try:
+            with session.begin_nested():
+                session.add(user)
+                session.flush()
+        except IntegrityError:
+            if self.find_with_link(address.key, "", now, lock=True)[0] is None:
+                raise  # a constraint of the host, not the address
+            return None
+        hook(user)
+        return self.from_entity(user)
+
+    def from_entity(self, user: Any) -> Account:
+        """Return the account that ``user`` is the entity of."""
+        values = {name: getattr(user, name) for name in _COLUMNS}
+        moments = {key: aware(value) for key, value in values.items() if isinstance(value, datetime)}
+        return Account(id=sa.inspect(user).identity[0], **{**values, **moments})
+
+    def change(self, account: Account, values: Mapping[str, Any]) -> Account | None:
+        """Change an account and rotate its stamp, which ends all that was issued before.
+
+        None, and nothing is changed, when its stamp is no longer the one that ``account`` says.
+        """
+        stamp = random_id()
+        if not self._write(account, {**values, "stamp": stamp}):
+            return None
+        known = {name: value for name, value in values.items() if name in _COLUMNS}
+        return replace(account, **known, stamp=stamp)
+
+    def note_login(self, account: Account, now: datetime, password_hash: str | None) -> bool:
+        """Note a login, and a hash made anew; nothing ends by it. False as in :meth:`change`."""
+        values: dict[str, Any] = {"last_login_at": now}
+        if password_hash is not None:
+            values["password_hash"] = password_hash
+        return self._write(account, values)
+
+    def _write(self, account: Account, values: Mapping[str, Any]) -> bool:
+        by_column = {self._mapper.columns[name]: value for name, value in values.items()}
+        known = {"af_account": account.id, "af_stamp": account.stamp}
+        return self._units.changed(self._change.values(by_column), known)
+
+    def typed(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the values that JSON kept as the columns of these names want them."""
+        found = {}
+        for name, value in values.items():
+            if name in self._mapper.columns and name not in _COLUMNS:
+                kind = self._mapper.columns[name].type.python_type
+                is_text = isinstance(value, str) and kind is not str
+                parse = getattr(kind, "fromisoformat", kind)
+                found[name] = parse(value) if is_text else value
+        return found
+
+    def defaults(self, names: Iterable[str]) -> dict[str, Any]:
+        """Return what the columns of these names hold when nobody fills them, for those that say so."""
+        found: dict[str, Any] = {}
+        for name in names:
+            column = self._mapper.columns.get(name)
+            if column is None:
+                continue
+            if column.default is not None and column.default.is_scalar:
+                found[name] = column.default.arg
+            elif column.nullable:
+                found[name] = None
+        return found

@@ -1,0 +1,193 @@
+"""The writing side of the outbox: a link and its mail, in the transaction of the change.
+
+Whatever the address, the same statements run: count its mails, write one mail, write one link.
+Where nothing is to be mailed the mail is born ``dropped`` and the link a decoy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
+
+from ..identity import Address
+from ..models import Tables
+from ..settings import DAY, Rate
+from ..tokens import random_id
+from .accounts import Account
+from .links import DECOY, Links
+from .queue import DROPPED, PENDING
+from .unit import Units
+
+#: A notice that could not be delivered for this long, in seconds, is old news.
+NOTICE_MAX_AGE = 3 * DAY
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What is to be mailed, to whom, and the link that goes with it."""
+
+    address: Address
+    account: Account | None
+    template: str
+    #: The purpose of the link's row; None for a notice, which has no row.
+    purpose: str | None = None
+    #: Life of the link, in seconds.
+    max_age: int = NOTICE_MAX_AGE
+    payload: Mapping[str, Any] | None = None
+    #: Why nothing may be mailed, known beforehand: ``unknown`` or ``disabled``.
+    refusal: str | None = None
+    #: Whether the mail carries the link. A notice with a row only balances the statements.
+    carries_link: bool = True
+    #: Whether the address holds a live link of this purpose, so that a cap harms nobody.
+    holds_link: bool = True
+    locale: str | None = None
+    context: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Posted:
+    """What became of a draft."""
+
+    mail_id: int
+    link_id: uuid.UUID | None
+    #: None when the mail is on its way; else ``unknown``, ``disabled``, ``duplicate`` or ``capped``.
+    dropped: str | None
+
+
+class Outbox:
+    """Writes mails and their links in the host's session."""
+
+    def __init__(
+        self,
+        units: Units,
+        links: Links,
+        tables: Tables,
+        *,
+        key: bytes,
+        rates: Sequence[Rate],
+        pause: int,
+        sender_domain: str,
+    ) -> None:
+        self._units = units
+        self._links = links
+        self._key = key
+        self._rates = rates
+        self._pause = pause
+        self._domain = sender_domain
+        mail = tables.mail
+        self._insert = sa.insert(mail)
+        windows = [Rate(1, pause), *rates]
+        counts = [
+            sa.func.count(sa.case((mail.c.created_at > sa.bindparam(f"since_{number}"), 1))).label(f"count_{number}")
+            for number in range(len(windows))
+        ]
+        self._count = sa.select(*counts).where(
+            mail.c.to_key == sa.bindparam("to_key"),
+            mail.c.template == sa.bindparam("template"),
+            mail.c.created_at > sa.bindparam("oldest"),
+            mail.c.state != DROPPED,
+        )
+        self._windows = windows
+
+    def address_key(self, key: str) -> str:
+        """Return the keyed hash under which the mails of an address are counted."""
+        return hmac.new(self._key, key.encode(), hashlib.sha256).hexdigest()
+
+    def post(self, draft: Draft, now: datetime) -> Posted:
+        """Write the mail and the link of ``draft``, or what looks like them from outside."""
+        to_key = self.address_key(draft.address.key)
+        dropped = draft.refusal or self._capped(draft, to_key, now)
+        link_id = None if draft.purpose is None else random_id()
+        mail_id, dropped = self._add_mail(draft, to_key, link_id, dropped, now)
+        if link_id is not None:
+            self._add_link(draft, to_key, link_id, dropped, now)
+        return Posted(mail_id, link_id, dropped)
+
+    def notify(self, draft: Draft, now: datetime) -> Posted:
+        """Write a notice, which no cap holds back."""
+        to_key = self.address_key(draft.address.key)
+        values = self._mail_values(draft, to_key, None, None, now)
+        return Posted(self._insert_mail(values), None, None)
+
+    def _capped(self, draft: Draft, to_key: str, now: datetime) -> str | None:
+        """Return ``duplicate`` or ``capped`` when this address has had enough of this kind."""
+        since = [now - timedelta(seconds=window.seconds) for window in self._windows]
+        values = {f"since_{number}": moment for number, moment in enumerate(since)}
+        values |= {"to_key": to_key, "template": draft.template, "oldest": min(since)}
+        counts = self._units.execute(self._count, values).one()
+        if counts[0]:
+            return "duplicate"
+        full = any(count >= rate.count for count, rate in zip(counts[1:], self._rates, strict=True))
+        return "capped" if full and draft.holds_link else None
+
+    def _add_mail(
+        self, draft: Draft, to_key: str, link_id: uuid.UUID | None, dropped: str | None, now: datetime
+    ) -> tuple[int, str | None]:
+        values = self._mail_values(draft, to_key, link_id, dropped, now)
+        if dropped is None:
+            # One of a kind in each slot of time: concurrent requests cannot both pass the count.
+            values["slot"] = f"{to_key[:16]}:{draft.template}:{int(now.timestamp()) // self._pause}"
+        try:
+            with self._units.session().begin_nested():
+                return self._insert_mail(values), dropped
+        except IntegrityError:
+            if dropped is not None:
+                raise
+        values = self._mail_values(draft, to_key, link_id, "duplicate", now)
+        return self._insert_mail(values), "duplicate"
+
+    def _insert_mail(self, values: Mapping[str, Any]) -> int:
+        result = self._units.execute(self._insert, dict(values))
+        keys = getattr(result, "inserted_primary_key", (0,))
+        return int(keys[0])
+
+    def _mail_values(
+        self, draft: Draft, to_key: str, link_id: uuid.UUID | None, dropped: str | None, now: datetime
+    ) -> dict[str, Any]:
+        account = draft.account
+        return {
+            "user_id": None if account is None else account.id,
+            "token_id": link_id if draft.carries_link else None,
+            "template": draft.template,
+            # Only what is to be mailed holds an address: the one that the account has stored.
+            "to_addr": None if dropped is not None or account is None else draft.address.email,
+            "to_key": to_key,
+            "slot": None,
+            "locale": draft.locale,
+            "context": dict(draft.context) if draft.context is not None else {},
+            "state": PENDING if dropped is None else DROPPED,
+            "message_id": f"{secrets.token_hex(16)}@{self._domain}",
+            "created_at": now,
+            "expires_at": now + timedelta(seconds=draft.max_age),
+            "attempts": 0,
+            "next_attempt_at": now,
+            "last_error": dropped,
+        }
+
+    def _add_link(self, draft: Draft, to_key: str, link_id: uuid.UUID, dropped: str | None, now: datetime) -> None:
+        account = draft.account
+        is_decoy = dropped is not None or not draft.carries_link
+        self._links.add(
+            {
+                "id": link_id,
+                "user_id": None if account is None else account.id,
+                "email_key": to_key if account is None else draft.address.key,
+                "purpose": draft.purpose,
+                "sent_to": None if account is None else draft.address.email,
+                "payload": None if draft.payload is None else dict(draft.payload),
+                "stamp": None if account is None else account.stamp,
+                "created_at": now,
+                "expires_at": now + timedelta(seconds=draft.max_age),
+                "used_at": now if is_decoy else None,
+                "outcome": DECOY if is_decoy else None,
+            }
+        )

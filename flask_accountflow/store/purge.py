@@ -1,0 +1,77 @@
+"""Removal of rows that have no use any more."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Mapper
+
+from ..models import Tables
+from ..settings import Settings
+from .queue import PENDING
+from .unit import Units
+
+# Small enough that no login waits for the lock.
+_BATCH = 500
+
+
+class Purge:
+    """Deletes dead links, logins, mails and accounts that were never confirmed, in small units."""
+
+    def __init__(self, units: Units, mapper: Mapper[Any], tables: Tables) -> None:
+        self._units = units
+        self._tables = tables
+        self._key: sa.Column[Any] = mapper.primary_key[0]
+        self._verified: Any = mapper.columns["email_verified_at"]
+        self._created: Any = mapper.columns["created_at"]
+        self._hash: Any = mapper.columns["password_hash"]
+
+    def run(self, settings: Settings, now: datetime) -> dict[str, int]:
+        """Delete what is dead and return how many rows of each table went."""
+        keep = now - timedelta(seconds=settings.link_keep_age)
+        token, session, mail = self._tables.token, self._tables.session, self._tables.mail
+        return {
+            mail.name: self._rows(mail, sa.and_(mail.c.expires_at < keep, mail.c.state != PENDING)),
+            token.name: self._rows(token, token.c.expires_at < keep),
+            session.name: self._rows(session, session.c.expires_at < keep),
+            self._tables.user.name: self._accounts(now - timedelta(seconds=settings.unverified_max_age)),
+        }
+
+    def _rows(self, table: sa.Table, dead: sa.ColumnElement[bool]) -> int:
+        removed = 0
+        chosen = sa.select(table.c.id).where(dead).limit(_BATCH)
+        while ids := self._units.read(lambda: self._units.execute(chosen).scalars().all(), release=True):
+            delete = sa.delete(table).where(table.c.id.in_(ids))
+            self._units.run(lambda delete=delete: self._units.execute(delete), own=True)  # type: ignore[misc]
+            removed += len(ids)
+        return removed
+
+    def _accounts(self, before: datetime) -> int:
+        """Delete accounts that were never confirmed, one by one; those that host tables point at stay."""
+        stale = sa.select(self._key).where(
+            self._verified.is_(None), self._hash.is_(None), self._created < before, self._without_open_attempt(before)
+        )
+        ids = self._units.read(lambda: self._units.execute(stale).scalars().all(), release=True)
+        return sum(self._account(account_id) for account_id in ids)
+
+    def _without_open_attempt(self, before: datetime) -> sa.ColumnElement[bool]:
+        token = self._tables.token
+        return ~sa.exists().where(token.c.user_id == self._key, token.c.created_at >= before)
+
+    def _account(self, account_id: Any) -> bool:
+        def work() -> None:
+            # SQLite does not enforce ON DELETE CASCADE unless it is told to.
+            for table in (self._tables.mail, self._tables.token, self._tables.session):
+                self._units.execute(sa.delete(table).where(table.c.user_id == account_id))
+            self._units.execute(
+                sa.delete(self._tables.user).where(self._key == account_id, self._verified.is_(None))
+            )
+
+        try:
+            self._units.run(work, own=True)
+        except IntegrityError:
+            return False
+        return True

@@ -1,0 +1,157 @@
+"""Logins: browser sessions and families of refresh tokens, one row each."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Mapper
+
+from ..models import Tables, aware
+from ..tokens import random_id
+from .accounts import Account, AccountColumns
+from .unit import Units
+
+BROWSER, API = "browser", "api"
+
+
+@dataclass(frozen=True)
+class Login:
+    """A row of the session table."""
+
+    id: uuid.UUID
+    user_id: Any
+    kind: str
+    stamp: uuid.UUID
+    generation: int
+    rotated_at: datetime | None
+    remember: bool
+    created_at: datetime
+    last_seen_at: datetime
+    authenticated_at: datetime
+    expires_at: datetime
+    revoked_at: datetime | None
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Login:
+        """Return the login in a row whose columns are labelled ``login_…``."""
+        values = {name: row[f"login_{name}"] for name in cls.__dataclass_fields__}
+        return cls(**{name: aware(value) if isinstance(value, datetime) else value for name, value in values.items()})
+
+    def is_alive(self, now: datetime) -> bool:
+        """Tell whether it was neither revoked nor outlived."""
+        return self.revoked_at is None and self.expires_at > now
+
+
+class Sessions:
+    """All SQL about logins."""
+
+    def __init__(
+        self,
+        units: Units,
+        user_model: type,
+        mapper: Mapper[Any],
+        tables: Tables,
+        begin: Callable[[], AbstractContextManager[sa.Connection]],
+    ) -> None:
+        self._units = units
+        self._begin = begin
+        self._account = AccountColumns(mapper)
+        login = tables.session
+        labelled = [login.c[name].label(f"login_{name}") for name in Login.__dataclass_fields__]
+        stamp, is_active = (self._account.by_name[name] for name in ("stamp", "is_active"))
+        by_id = login.c.id == sa.bindparam("login")
+        self._insert = sa.insert(login)
+        joined = self._account.key == login.c.user_id
+        self._load = sa.select(user_model, *labelled, stamp.label("stamp"), is_active.label("is_active")).join(
+            login, joined
+        )
+        self._load = self._load.where(by_id)
+        self._find = sa.select(*labelled, *self._account.labelled).select_from(
+            login.join(tables.user, joined)
+        )
+        self._find = self._find.where(by_id)
+        alive = (by_id, login.c.revoked_at.is_(None))
+        self._rotate = (
+            sa.update(login)
+            .where(*alive, login.c.generation == sa.bindparam("known"), login.c.expires_at > sa.bindparam("now"))
+            .values(generation=login.c.generation + 1, rotated_at=sa.bindparam("now"), last_seen_at=sa.bindparam("now"))
+        )
+        self._revoke = sa.update(login).where(*alive).values(revoked_at=sa.bindparam("now"))
+        self._touch = (
+            sa.update(login)
+            .where(by_id, login.c.last_seen_at < sa.bindparam("before"))
+            .values(last_seen_at=sa.bindparam("now"))
+        )
+
+    def open(
+        self,
+        account_id: Any,
+        stamp: uuid.UUID,
+        *,
+        kind: str,
+        remember: bool,
+        now: datetime,
+        expires_at: datetime,
+        ip: str | None,
+        user_agent: str | None,
+    ) -> Login:
+        """Insert a login and return it."""
+        login = Login(
+            id=random_id(),
+            user_id=account_id,
+            kind=kind,
+            stamp=stamp,
+            generation=0,
+            rotated_at=None,
+            remember=remember,
+            created_at=now,
+            last_seen_at=now,
+            authenticated_at=now,
+            expires_at=expires_at,
+            revoked_at=None,
+        )
+        self._units.execute(self._insert, {**vars(login), "ip": ip, "user_agent": user_agent})
+        return login
+
+    def load(self, login_id: uuid.UUID) -> tuple[Any, Login] | None:
+        """Return the app's entity and its login, in one statement; None when the account ended it.
+
+        The stamp and the state are compared as the row says, not as an entity in memory does.
+        """
+        row = self._units.execute(self._load, {"login": login_id}).first()
+        if row is None:
+            return None
+        login = Login.from_row(row._mapping)
+        if row.stamp != login.stamp or not row.is_active:
+            return None
+        return row[0], login
+
+    def find(self, login_id: uuid.UUID) -> tuple[Login, Account] | None:
+        """Return a login, dead or alive, and its account."""
+        row = self._units.execute(self._find, {"login": login_id}).mappings().first()
+        if row is None:
+            return None
+        account = self._account.account(row)
+        return None if account is None else (Login.from_row(row), account)
+
+    def rotate(self, login: Login, now: datetime) -> bool:
+        """Step to the next generation; False when another request was first."""
+        return self._units.changed(self._rotate, {"login": login.id, "known": login.generation, "now": now})
+
+    def revoke(self, login_id: uuid.UUID, now: datetime) -> bool:
+        """End a login; False when it was over."""
+        return self._units.changed(self._revoke, {"login": login_id, "now": now})
+
+    def touch(self, login_id: uuid.UUID, now: datetime, before: datetime) -> None:
+        """Note that the login was used, on a connection of its own, when the note is older than ``before``.
+
+        Never on the host's connection: on SQLite that would wait for the host's own write lock.
+        """
+        with self._begin() as connection:
+            connection.execute(self._touch, {"login": login_id, "now": now, "before": before})

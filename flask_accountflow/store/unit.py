@@ -1,0 +1,202 @@
+"""One unit of work, in the host's session.
+
+The outermost owner commits, as with Django's ``atomic``: our routes, the command line and the
+worker own their units; a verb called while the host has uncommitted writes joins the host's
+transaction and becomes durable with the host's commit.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Mapper, ORMExecuteState, Session, SessionTransaction, sessionmaker
+
+from ..errors import Refusal
+
+T = TypeVar("T")
+
+# Keys in Session.info.
+_WROTE = "accountflow.wrote"
+_COMMITTED = "accountflow.committed"
+_LATER = "accountflow.later"
+
+# Three more tries; 20 ms doubled each time, with jitter, were enough for 50 redemptions at once.
+_PAUSES = (0.02, 0.04, 0.08)
+# PostgreSQL: serialization failure, deadlock.
+_TRANSIENT_STATES = frozenset({"40001", "40P01"})
+# MySQL and MariaDB: record changed, lock wait time-out, deadlock, and the savepoint that a deadlock took along.
+_TRANSIENT_NUMBERS = frozenset({1020, 1205, 1213, 1305})
+# A lock wait longer than this has used up the busy timeout; waiting again would only double it.
+_LOCK_PATIENCE = 1.0
+
+
+class SessionRegistry(Protocol):
+    """What ``db.session`` is: a ``scoped_session``."""
+
+    session_factory: sessionmaker[Any]
+
+    def __call__(self) -> Session: ...
+
+
+class Units:
+    """Runs units of work, and statements inside them, on the session that is current."""
+
+    def __init__(self, registry: Callable[[], SessionRegistry], mapper: Mapper[Any], lock_table: sa.Table) -> None:
+        self._registry = registry
+        self._bind: dict[str, Any] = {"mapper": mapper}
+        self._lock = sa.delete(lock_table).where(sa.false())
+        watch(registry().session_factory)
+
+    def session(self) -> Session:
+        """Return the current session, watched for writes of the host."""
+        registry = self._registry()
+        watch(registry.session_factory)
+        return registry()
+
+    def execute(self, statement: Any, values: Any = None) -> sa.Result[Any]:
+        """Run one statement on the database of the user model."""
+        return self.session().execute(
+            statement, values, bind_arguments=self._bind, execution_options={"synchronize_session": False}
+        )
+
+    def changed(self, statement: Any, values: Any) -> bool:
+        """Run a guarded UPDATE or DELETE and tell whether it found its row."""
+        result = self.execute(statement, values)
+        return bool(getattr(result, "rowcount", 0) == 1)
+
+    def read(self, work: Callable[[], T], *, release: bool = False) -> T:
+        """Return what ``work`` reads. ``release`` gives the connection back, for a slow step that follows."""
+        session = self.session()
+        with session.no_autoflush:
+            result = work()
+        if release and not _has_writes(session):
+            session.commit()
+        return result
+
+    def run(self, work: Callable[[], T], *, own: bool) -> T:
+        """Run ``work`` in a savepoint and return what it returns; if it raises, only its writes are undone.
+
+        ``own`` commits even when the host had uncommitted writes. A unit that is ours alone is
+        tried again on transient faults, at most three times; then :exc:`.Refusal` ``busy``.
+        """
+        session = self.session()
+        if _has_writes(session):
+            return self._savepoint(session, work, commit=own)
+        for pause in (*_PAUSES, None):
+            started = time.monotonic()
+            try:
+                self._begin(session)
+                return self._savepoint(session, work, commit=True)
+            except DBAPIError as error:
+                self._clean(session, error)
+                if not is_transient(error):
+                    raise
+                if pause is None or (_is_lock(error) and time.monotonic() - started > _LOCK_PATIENCE):
+                    raise Refusal("busy", extra={"retry_after": random.randint(1, 3)}) from error
+                time.sleep(pause * random.uniform(0.5, 1.5))
+            except BaseException:
+                # Not rollback(): that would go through to the outer transaction of a test fixture.
+                session.commit()
+                raise
+        raise AssertionError("the last pause is None")  # pragma: no cover
+
+    def after_commit(self, call: Callable[[], None]) -> None:
+        """Call ``call`` when the writes made so far are durable; never, if they are undone."""
+        session = self.session()
+        session.info.setdefault(_LATER, []).append((_chain(session.get_nested_transaction()), call))
+
+    def _begin(self, session: Session) -> None:
+        if session.in_transaction():
+            session.commit()  # the end of the host's reads: a fresh snapshot, and no lock to upgrade
+        if session.get_bind(**self._bind).dialect.name == "sqlite":
+            # The write lock first: it honours the busy timeout, an upgrade from reading does not, and
+            # pysqlite sends BEGIN only before a write, so that a savepoint without one would commit.
+            self.execute(self._lock)
+
+    def _savepoint(self, session: Session, work: Callable[[], T], *, commit: bool) -> T:
+        with session.begin_nested():
+            result = work()
+        if commit:
+            session.commit()
+        return result
+
+    @staticmethod
+    def _clean(session: Session, error: DBAPIError) -> None:
+        if is_transient(error) or error.connection_invalidated or not session.is_active:
+            session.rollback()
+        else:
+            session.commit()
+
+
+def is_transient(error: DBAPIError) -> bool:
+    """Tell whether the same unit may succeed when it is run again."""
+    original = error.orig
+    state = getattr(original, "sqlstate", None) or getattr(original, "pgcode", None)
+    number = original.args[0] if original is not None and original.args else None
+    return state in _TRANSIENT_STATES or number in _TRANSIENT_NUMBERS or _is_lock(error)
+
+
+def _is_lock(error: DBAPIError) -> bool:
+    return "database is locked" in str(error.orig) or "database table is locked" in str(error.orig)
+
+
+def _has_writes(session: Session) -> bool:
+    """Tell whether the host has written, or is about to, and has not committed."""
+    return bool(
+        session.new or session.deleted or session.info.get(_WROTE) or any(map(session.is_modified, session.dirty))
+    )
+
+
+def watch(factory: sessionmaker[Any]) -> None:
+    """Follow the writes and commits of the sessions of ``factory``. Once is enough; twice does no harm."""
+    if event.contains(factory, "after_flush", _after_flush):
+        return
+    event.listen(factory, "after_flush", _after_flush)
+    event.listen(factory, "do_orm_execute", _on_execute)
+    event.listen(factory, "after_commit", _after_commit)
+    event.listen(factory, "after_soft_rollback", _after_soft_rollback)
+    event.listen(factory, "after_transaction_end", _after_transaction_end)
+
+
+def _after_flush(session: Session, context: Any) -> None:
+    session.info[_WROTE] = True
+
+
+def _on_execute(state: ORMExecuteState) -> None:
+    if not state.is_select:
+        state.session.info[_WROTE] = True
+
+
+def _after_commit(session: Session) -> None:
+    if not session.in_nested_transaction():  # the event is also sent when a savepoint is released
+        session.info[_COMMITTED] = True
+
+
+def _after_soft_rollback(session: Session, undone: SessionTransaction) -> None:
+    waiting = session.info.get(_LATER)
+    if waiting:
+        session.info[_LATER] = [(chain, call) for chain, call in waiting if undone not in chain]
+
+
+def _after_transaction_end(session: Session, transaction: SessionTransaction) -> None:
+    if transaction.parent is not None:
+        return
+    session.info.pop(_WROTE, None)
+    waiting = session.info.pop(_LATER, ())
+    if session.info.pop(_COMMITTED, False):
+        for _, call in waiting:
+            call()
+
+
+def _chain(transaction: SessionTransaction | None) -> tuple[SessionTransaction, ...]:
+    chain = []
+    while transaction is not None:
+        chain.append(transaction)
+        transaction = transaction.parent
+    return tuple(chain)

@@ -1,0 +1,275 @@
+"""How often something may be tried: budgets, counted per subject in fixed windows.
+
+A try is counted before it is compared with its limit, so a volley of concurrent requests cannot pass.
+Windows begin at multiples of their length since 1970 and the counter's name says which one it is:
+all processes agree on them, and what is given back late never reaches the next window.
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import logging
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from threading import Lock
+from typing import Any, Literal, NamedTuple, Protocol
+from urllib.parse import urlsplit
+
+from .errors import Refusal
+from .settings import Rate
+
+Clock = Callable[[], float]
+
+_log = logging.getLogger("accountflow.throttle")
+
+# Seconds. A login waits for the store only as long as nobody notices; then this process counts by itself.
+_STORE_TIMEOUT = 0.25
+_STORE_RETRY_AFTER = 1
+# Counters in memory, from which on those that have ended are looked for.
+_SWEEP_ABOVE = 1024
+
+
+def network(ip: str | None) -> str:
+    """Return what stands for the client at ``ip``: the IPv4 address, the IPv6 /64, or ``unknown``."""
+    try:
+        address = ipaddress.ip_address(ip or "")
+    except ValueError:
+        return "unknown"
+    address = getattr(address, "ipv4_mapped", None) or address
+    if isinstance(address, ipaddress.IPv4Address):
+        return str(address)
+    # One customer has at least a /64, and as many addresses as he likes (RFC 6177 section 2).
+    return str(ipaddress.IPv6Network((int(address), 64), strict=False))
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How often one kind of try is allowed per subject, and what a success does.
+
+    ``clear`` empties the subject's windows, ``return`` gives this one try back, ``keep`` counts it.
+    """
+
+    name: str
+    rates: tuple[Rate, ...]
+    on_success: Literal["clear", "return", "keep"]
+
+
+class Reservation:
+    """Tries that are counted already. As failures they stay counted; the first call of a method settles them.
+
+    ``settle`` is called with what to do to every budget, or None for what each does on success.
+    """
+
+    def __init__(self, settle: Callable[[str | None], None] | None = None) -> None:
+        self._settle = settle
+
+    def succeed(self) -> None:
+        """Do for each budget what it does on success."""
+        self._once(None)
+
+    def give_back(self) -> None:
+        """Count nothing, since the request was refused for another reason."""
+        self._once("return")
+
+    def _once(self, how: str | None) -> None:
+        settle, self._settle = self._settle, None
+        if settle is not None:
+            settle(how)
+
+
+class Throttle(Protocol):
+    """Counts tries and refuses too many of them."""
+
+    def reserve(self, **subjects: str) -> Reservation:
+        """Count one try for each budget, as in ``reserve(login=address.key, login_ip=network(ip))``.
+
+        Raises a ``rate_limited`` :exc:`.Refusal` with ``retry_after`` in seconds when one of them is
+        used up; then nothing of this call is counted.
+        """
+
+    def clear(self, **subjects: str) -> None:
+        """Forget all tries of these subjects, as after a reset by mail."""
+
+
+class NoThrottle:
+    """Allows everything."""
+
+    def reserve(self, **subjects: str) -> Reservation:
+        """Count nothing."""
+        return Reservation()
+
+    def clear(self, **subjects: str) -> None:
+        """Forget nothing, since nothing is known."""
+
+
+class LimitsThrottle:
+    """Counts in this process (``memory://``) or in a store of the ``limits`` library (``redis://…``).
+
+    While the store does not answer, this process counts alone, against half of each limit; the store is
+    tried again once a second. ``key`` keeps addresses out of the store: it sees their HMAC only.
+    ``clock`` returns seconds since 1970.
+    """
+
+    def __init__(
+        self, budgets: Iterable[Budget], storage_uri: str = "memory://", key: bytes = b"", *, clock: Clock = time.time
+    ) -> None:
+        self._budgets = {budget.name: budget for budget in budgets}
+        self._key = key
+        self._clock = clock
+        memory = _Memory(clock)
+        # What counts, in order of preference, and by how much it divides each limit.
+        self._counters: tuple[tuple[_Memory | _Store, int], ...] = ((memory, 1),)
+        if urlsplit(storage_uri).scheme != "memory":
+            self._counters = (_Store(storage_uri, clock), 1), (memory, 2)
+
+    def reserve(self, **subjects: str) -> Reservation:
+        """Count one try for each budget. Raises a ``rate_limited`` :exc:`.Refusal` when one is used up."""
+        now = self._clock()
+        windows = list(self._windows(subjects, now))
+        for counters, share in self._counters:
+            with suppress(_StoreDown):
+                return _reserve(counters, windows, share, now)
+        raise AssertionError("the counters of this process always answer")
+
+    def clear(self, **subjects: str) -> None:
+        """Forget all tries of these subjects."""
+        windows = list(self._windows(subjects, self._clock()))
+        for counters, _ in self._counters:
+            _settle(counters, windows, "clear")
+
+    def _windows(self, subjects: Mapping[str, str], now: float) -> Iterator[_Window]:
+        for name, subject in subjects.items():
+            budget = self._budgets[name]
+            known = hmac.digest(self._key, f"{name}:{subject}".encode("utf-8", "surrogatepass"), "sha256").hex()
+            for rate in budget.rates:
+                end = (int(now // rate.seconds) + 1) * rate.seconds
+                yield _Window(f"{known}:{rate.seconds}:{end}", rate, end, budget.on_success)
+
+
+class _Window(NamedTuple):
+    """One counter: its name, its limit, and when it ends, in seconds since 1970."""
+
+    name: str
+    rate: Rate
+    end: int
+    on_success: str
+
+
+def _reserve(counters: _Memory | _Store, windows: list[_Window], share: int, now: float) -> Reservation:
+    # All are counted before any is compared: that is what holds against a volley.
+    counts = [counters.incr(window.name, window.rate.seconds) for window in windows]
+    limits = [max(1, window.rate.count // share) for window in windows]
+    full = [window for window, count, limit in zip(windows, counts, limits, strict=True) if count > limit]
+    if full:
+        _settle(counters, windows, "return")
+        seconds = max(math.ceil(window.end - now) for window in full)
+        raise Refusal("rate_limited", extra={"retry_after": max(1, seconds)})
+    return Reservation(lambda how: _settle(counters, windows, how))
+
+
+def _settle(counters: _Memory | _Store, windows: list[_Window], how: str | None) -> None:
+    """Do ``how`` to the windows; None means what each does on success."""
+    with suppress(_StoreDown):
+        for window in windows:
+            wanted = how or window.on_success
+            if wanted == "clear":
+                counters.clear(window.name)
+            elif wanted == "return" and counters.incr(window.name, window.rate.seconds, -1) < 0:
+                # It was cleared in between; below zero it would allow more than its limit.
+                counters.incr(window.name, window.rate.seconds, 1)
+
+
+class _Memory:
+    """Counters of this process.
+
+    Not limits' MemoryStorage: that one can lose a count when two threads meet at a new counter, and walks
+    over all counters after nearly every count (10 ms at 100 000 of them).
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._lock = Lock()
+        self._counts: dict[str, tuple[int, float]] = {}
+        self._sweep_above = _SWEEP_ABOVE
+
+    def incr(self, name: str, seconds: int, amount: int = 1) -> int:
+        with self._lock:
+            count, end = self._counts.get(name, (0, self._clock() + seconds))
+            self._counts[name] = count + amount, end
+            if len(self._counts) > self._sweep_above:
+                self._sweep()
+        return count + amount
+
+    def clear(self, name: str) -> None:
+        with self._lock:
+            self._counts.pop(name, None)
+
+    def _sweep(self) -> None:
+        # At twice of what is left, so that the sweeps cost no more than the counts between them.
+        now = self._clock()
+        self._counts = {name: entry for name, entry in self._counts.items() if entry[1] > now}
+        self._sweep_above = max(_SWEEP_ABOVE, 2 * len(self._counts))
+
+
+class _StoreDown(Exception):
+    """This process has to count by itself for now."""
+
+
+class _Store:
+    """Counters in a store of ``limits``. Every fault of the store is a :exc:`_StoreDown`."""
+
+    def __init__(self, uri: str, clock: Clock) -> None:
+        self._uri = uri
+        self._clock = clock
+        self._lock = Lock()
+        self._down = False
+        self._asked_at = 0.0
+
+    def incr(self, name: str, seconds: int, amount: int = 1) -> int:
+        # By name: limits 3 and 4 have another argument before it.
+        return int(self._ask(lambda storage: storage.incr(name, seconds, amount=amount)))
+
+    def clear(self, name: str) -> None:
+        self._ask(lambda storage: storage.clear(name))
+
+    @cached_property
+    def _storage(self) -> Any:
+        from limits.storage import storage_from_string  # noqa: PLC0415 - 53 ms, only for who uses it
+
+        return storage_from_string(self._uri, **_options(self._uri))
+
+    def _ask(self, question: Callable[[Any], Any]) -> Any:
+        now = self._clock()
+        with self._lock:
+            # The first to ask again keeps the others from waiting for the same time-out.
+            if self._down and 0 <= now - self._asked_at < _STORE_RETRY_AFTER:
+                raise _StoreDown
+            self._asked_at = now
+        try:
+            answer = question(self._storage)
+        except Exception as error:
+            self._note(fault=type(error).__name__)
+            raise _StoreDown from None
+        self._note(fault=None)
+        return answer
+
+    def _note(self, fault: str | None) -> None:
+        with self._lock:
+            was_down, self._down = self._down, fault is not None
+        if fault is not None and not was_down:
+            # The kind alone: limits' messages may hold the address of the store with its password.
+            _log.warning("The rate limit store failed (%s); this process counts alone, to half of each limit.", fault)
+        elif fault is None and was_down:
+            _log.info("The rate limit store answers again.")
+
+
+def _options(uri: str) -> dict[str, Any]:
+    if not urlsplit(uri).scheme.startswith(("redis", "valkey")):
+        return {}
+    # Without retry=None redis-py 6 and later tries four times.
+    return {"socket_timeout": _STORE_TIMEOUT, "socket_connect_timeout": _STORE_TIMEOUT, "retry": None}

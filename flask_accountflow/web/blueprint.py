@@ -1,0 +1,114 @@
+"""The blueprint: a rule for every action, and an answer of ours for everything else below the prefix."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from flask import Blueprint, Flask, Response, request
+from flask.globals import request_ctx
+from werkzeug.exceptions import HTTPException
+
+from ..errors import Refusal
+from ..flow import Action
+from ..mail.transports import RecordingTransport
+from . import inbox, origin
+from .headers import protect
+from .negotiation import wants_json
+from .view import ActionView, Web
+
+NAME = "accountflow"
+
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "TRACE")
+#: What a static file is kept for, in seconds; its address changes with its content.
+_STATIC_AGE = 31536000
+
+
+def build(web: Web, actions: Iterable[Action], recorded: RecordingTransport | None) -> Blueprint:
+    """Return the blueprint of one app."""
+    prefix = web.services.settings.url_prefix
+    blueprint = Blueprint(
+        NAME,
+        "flask_accountflow",
+        url_prefix=prefix or None,
+        template_folder="templates",
+        static_folder="static",
+        static_url_path="/static" if prefix else "/accountflow-static",
+    )
+    for action in actions:
+        methods = [*(["GET"] if action.show is not None else []), *(["POST"] if action.run is not None else [])]
+        view = ActionView.as_view(action.name, web, action)
+        blueprint.add_url_rule(action.rule, view_func=view, methods=methods)
+    blueprint.add_url_rule("/csrf", endpoint="csrf", view_func=_csrf_view(web))
+    if recorded is not None:
+        inbox.mount(blueprint, web, recorded)
+    if prefix:
+        rest = _rest_view(web)
+        blueprint.add_url_rule("/", endpoint="rest_root", view_func=rest, methods=_METHODS)
+        blueprint.add_url_rule("/<path:rest>", endpoint="rest", view_func=rest, methods=_METHODS)
+    blueprint.after_request(lambda response: _finish(response, web))
+    return blueprint
+
+
+def _finish(response: Response, web: Web) -> Response:
+    if request.endpoint == f"{NAME}.static":
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        if response.status_code == 200:
+            response.headers["Cache-Control"] = f"public, max-age={_STATIC_AGE}, immutable"
+        return response
+    return protect(response, web.services.settings)
+
+
+def _csrf_view(web: Web) -> Callable[[], Any]:
+    def csrf() -> Response | dict[str, str]:
+        """Return the token that a program in a browser sends with the session cookie."""
+        if not wants_json(request):
+            return web.refuse(Refusal("not_acceptable"))
+        return {"csrf_token": web.pages.form_token(), "header": origin.HEADER}
+
+    return csrf
+
+
+def _rest_view(web: Web) -> Callable[..., Response]:
+    def rest(rest: str = "") -> Response:
+        """Answer what no rule serves: 405 with ``Allow`` where another method would do, else 404."""
+        allowed = _allowed_methods()
+        if allowed:
+            return web.refuse(Refusal("method_not_allowed", data={"allow": allowed}))
+        return web.refuse(Refusal("not_found"))
+
+    return rest
+
+
+def _allowed_methods() -> list[str]:
+    """Return the methods that some other rule has for the path of this request."""
+    adapter: Any = request_ctx.url_adapter
+    found = []
+    for method in _METHODS:
+        try:
+            rule, _ = adapter.match(method=method, return_rule=True)
+        except HTTPException:
+            continue
+        if rule.endpoint not in {f"{NAME}.rest", f"{NAME}.rest_root"}:
+            found.append(method)
+    return [*found, "OPTIONS"] if found else []
+
+
+def mount(app: Flask, blueprint: Blueprint) -> None:
+    """Register the blueprint, and exempt it from a host's CSRFProtect."""
+    app.register_blueprint(blueprint)
+    app.before_request_funcs.setdefault(None, []).insert(0, _exempt_once(app, blueprint))
+
+
+def _exempt_once(app: Flask, blueprint: Blueprint) -> Callable[[], None]:
+    done = []
+
+    def exempt() -> None:
+        # Here, and not at once: the host may set up CSRFProtect after us. Ours is checked by the view.
+        if not done:
+            done.append(True)
+            protect = app.extensions.get("csrf")
+            if protect is not None and hasattr(protect, "exempt"):
+                protect.exempt(blueprint)
+
+    return exempt

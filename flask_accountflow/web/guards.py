@@ -1,0 +1,58 @@
+"""The decorators of the host's views. Each client is answered in its own format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, TypeVar, cast
+
+from flask import abort, current_app
+
+from ..errors import Refusal
+from ..sessions import current_user
+from .view import Web
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def login_required(view: Callable[P, R]) -> Callable[P, R]:
+    """Let only people in who are logged in. A browser is sent to the login page and back; a program gets 401."""
+
+    @wraps(view)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+        if not current_user:
+            _stop(Refusal("authentication_required"))
+        return cast(R, current_app.ensure_sync(view)(*args, **kwargs))
+
+    return guarded
+
+
+def verified_required(view: Callable[P, R]) -> Callable[P, R]:
+    """Let only people in whose address is proved; 403 ``email_unverified`` for others."""
+
+    @wraps(view)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+        if not current_user.email_verified:
+            _stop(Refusal("email_unverified"))
+        return cast(R, current_app.ensure_sync(view)(*args, **kwargs))
+
+    return login_required(guarded)
+
+
+def admin_required(view: Callable[P, R]) -> Callable[P, R]:
+    """Let only administrators in; 403 ``forbidden`` for others."""
+
+    @wraps(view)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+        if not current_user.is_admin:
+            _stop(Refusal("forbidden"))
+        return cast(R, current_app.ensure_sync(view)(*args, **kwargs))
+
+    return login_required(guarded)
+
+
+def _stop(refusal: Refusal) -> None:
+    """End the request with an answer that no error handler of the host takes for an error."""
+    web = cast(Web, current_app.extensions["accountflow_web"])
+    abort(web.refuse(refusal))

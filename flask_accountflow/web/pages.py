@@ -1,0 +1,288 @@
+"""The HTML format: how a browser's request is read and answered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from flask import Response, make_response, redirect, render_template, request, url_for
+from wtforms import Form
+
+from .. import sessions
+from ..errors import FieldFault, Refusal
+from ..flow import Action, Outcome, Services, Visit
+from ..forms import check, from_browser
+from ..store.sessions import BROWSER
+from . import origin
+from .programs import add_headers
+from .redirects import destination, login_address, rooted, safe_next
+from .site import Site
+from .visits import form_meta, plain_visit
+from .words import in_words
+
+#: Pages of links that cannot be used. Each has a way on.
+_LINK_PAGES = {
+    "token_invalid": "link_invalid",
+    "token_expired": "link_expired",
+    "token_used": "link_used",
+    "token_superseded": "link_superseded",
+}
+#: Where a person who was refused asks for another link, by the purpose of the refused one.
+_RENEW = {"signup": "resend", "reset": "reset_request"}
+
+
+@dataclass(frozen=True)
+class ShownFault:
+    """A faulty field as a page shows it."""
+
+    field: str
+    id: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class ShownProblem:
+    """A refusal as a page shows it."""
+
+    code: str
+    title: str
+    detail: str
+    errors: tuple[ShownFault, ...] = ()
+
+
+class Pages:
+    """Requests and answers of browsers, in HTML."""
+
+    name = "html"
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+
+    def show(self, services: Services, action: Action, form: Form) -> Outcome:
+        """Run what GET shows."""
+        return action.show(services, form) if action.show is not None else Outcome("form")
+
+    def read(self, services: Services, action: Action, fixed: Mapping[str, str]) -> Form | None:
+        """Return the form that the browser posted."""
+        if action.form is None:
+            return None
+        return from_browser(action.form, request.form, form_meta(services), **fixed)
+
+    def protect(self, services: Services, action: Action, form: Form | None) -> None:
+        """Refuse a post from elsewhere. A link's page needs no token: whoever can forge the post has the link."""
+        origin.check_origin(services.settings)
+        if action.guard == "form":
+            origin.check_token(request.form.get(origin.FIELD))
+
+    def check(self, form: Form) -> None:
+        """Validate the form."""
+        check(form)
+
+    def visit(self, services: Services, form: Form | None) -> Visit:
+        """Return who calls, with the secret that this browser was given beside its first form."""
+        return plain_visit(services, kind=BROWSER, nonce=sessions.session.get(sessions.NONCE))
+
+    def answer(self, services: Services, action: Action, outcome: Outcome, form: Form | None) -> Response:
+        """Return a page, or send the browser on after a post."""
+        if request.method == "POST":
+            return self._go(services, outcome)
+        page = outcome.template if outcome.template is not None else action.page
+        if page is None:
+            raise Refusal("not_acceptable")
+        return self._page(services, action, page, outcome=outcome, form=form)
+
+    def _go(self, services: Services, outcome: Outcome) -> Response:
+        if outcome.signed_out:
+            sessions.end()
+        if outcome.sign_in is not None:
+            sessions.begin(outcome.sign_in)
+        elif outcome.email is not None:
+            sessions.session[sessions.EMAIL] = outcome.email
+        name = outcome.go if outcome.go is not None else "me"
+        address = destination(name, services.settings, outcome.next)
+        if name == "verify_done":
+            address = url_for("accountflow.verify_done", status=outcome.code)
+        return make_response(redirect(address, code=303))
+
+    def refuse(self, services: Services, action: Action | None, refusal: Refusal, form: Form | None) -> Response:
+        """Return the page that says no and how to go on; a form comes back with its input."""
+        if refusal.code == "authentication_required":
+            return self.to_login(services)
+        email = refusal.data.get("email") or (form["email"].data if form is not None and "email" in form else None)
+        if isinstance(email, str) and len(email) <= 254 and action is not None and action.guard == "form":
+            sessions.session[sessions.EMAIL] = email  # the next form is filled in with it
+        if refusal.go is not None:
+            return make_response(redirect(url_for(f"accountflow.{refusal.go}", unverified=1), code=303))
+        status = 422 if refusal.code == "invalid_credentials" else refusal.status
+        return self._refusal_page(services, action, refusal, form, status)
+
+    def _refusal_page(
+        self, services: Services, action: Action | None, refusal: Refusal, form: Form | None, status: int
+    ) -> Response:
+        page, keeps_form = _page_of(action, refusal)
+        response = self._page(
+            services,
+            action,
+            page,
+            outcome=self._shown_again(services, action, refusal, form) if keeps_form else None,
+            form=form,
+            refusal=refusal,
+            status=status,
+        )
+        return add_headers(services, response, refusal)
+
+    def _shown_again(
+        self, services: Services, action: Action | None, refusal: Refusal, form: Form | None
+    ) -> Outcome | None:
+        """Return what GET would show around the form, for a link's page that must name its owner again."""
+        if action is None or action.guard != "link" or action.show is None:
+            return None
+        return action.show(services, form)
+
+    def to_login(self, services: Services) -> Response:
+        """Send a stranger to the login page, and afterwards back to here."""
+        here = request.full_path.rstrip("?") if request.method in {"GET", "HEAD"} else None
+        wanted = None if here is None else request.script_root + here
+        return make_response(redirect(login_address(services.settings, wanted), code=303))
+
+    def _page(
+        self,
+        services: Services,
+        action: Action | None,
+        page: str,
+        *,
+        outcome: Outcome | None = None,
+        form: Form | None = None,
+        refusal: Refusal | None = None,
+        status: int = 200,
+    ) -> Response:
+        data: dict[str, Any] = {"password_min_length": services.settings.password_min_length}
+        if outcome is not None:
+            data |= {**outcome.data, **outcome.page}
+        if refusal is not None:
+            data |= _way_on(refusal, action)
+        wanted = safe_next(request.values.get("next"), services.settings)
+        if form is not None and "email" in form and not form["email"].data:
+            form["email"].data = sessions.session.get(sessions.EMAIL)
+        if action is not None and action.decorate is not None:
+            data |= getattr(self, action.decorate)(services, data)
+        context = {
+            **self.frame(services),
+            "links": _links(services, wanted),
+            "form": form,
+            "csrf_token": self._token(page),
+            "next": wanted,
+            "action": request.full_path.rstrip("?") if page == "error" else _post_address(request.path),
+            "problem": None if refusal is None or page in _LINK_PAGES.values() else _shown(refusal, form),
+            "data": data,
+        }
+        return make_response(render_template(f"accountflow/{page}.html", **context), status)
+
+    def _token(self, page: str) -> str:
+        """Return the token of the page's forms. Link pages work in a browser without cookies and carry none."""
+        return "" if page in {"verify", "reset_form"} else self.form_token()
+
+    def form_token(self) -> str:
+        """Return the token for forms of this browser, which gets its other secret beside it."""
+        sessions.nonce()
+        return sessions.csrf_seed()
+
+    def frame(self, services: Services) -> dict[str, Any]:
+        """Return what a page without a form has around it."""
+        return {**self._site.frame(services), "links": _links(services, None), "problem": None, "notice": None}
+
+    # What single pages show beside their flow's data; an action names one of these.
+
+    def signup_sent(self, services: Services, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what the "check your email" page says."""
+        return {
+            "email": sessions.session.get(sessions.EMAIL),
+            "expires_in_text": in_words(services.settings.verify_max_age),
+            "sender": services.settings.mail_sender_name or services.settings.mail_sender or None,
+            "unverified": "unverified" in request.args,
+        }
+
+    def reset_sent(self, services: Services, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what the page after a reset request says."""
+        return {"email": sessions.session.get(sessions.EMAIL), "new_link_url": url_for("accountflow.reset_request")}
+
+    def reset_done(self, services: Services, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what the page after a reset says."""
+        return {"email": sessions.session.get(sessions.EMAIL)}
+
+    def verify_done(self, services: Services, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what the page after a confirmation says."""
+        status = data.get("status", request.args.get("status"))
+        return {
+            "already": status == "already_verified",
+            "discarded": status == "discarded",
+            "email": sessions.session.get(sessions.EMAIL),
+        }
+
+    def verify(self, services: Services, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Return who else is logged in here, since confirming will not switch."""
+        if "expires_at" not in data or data.get("status") == "already_verified":
+            return self.verify_done(services, data)
+        found = sessions.current() if sessions.SID in sessions.session else None
+        return {"other_user": None if found is None else found.user.email}
+
+
+def _page_of(action: Action | None, refusal: Refusal) -> tuple[str, bool]:
+    """Return the page of a refusal, and whether it is the action's own form."""
+    if action is not None and action.guard == "link" and refusal.code in _LINK_PAGES:
+        return _LINK_PAGES[refusal.code], False
+    if action is not None and action.page is not None and action.form is not None and action.run is not None:
+        if refusal.code in {"validation_failed", "invalid_credentials", "csrf_failed", "cross_origin_blocked"}:
+            return action.page, True
+        if refusal.code in {"rate_limited", "busy"} and action.guard == "form":
+            return action.page, True
+    return {"rate_limited": "too_many", "busy": "busy"}.get(refusal.code, "error"), False
+
+
+def _way_on(refusal: Refusal, action: Action | None) -> dict[str, Any]:
+    data: dict[str, Any] = {"email_masked": None, "expires_at": None, "used_at": None, "verified": False}
+    data |= refusal.data
+    if "purpose" in refusal.data:
+        data["new_link_url"] = url_for(f"accountflow.{_RENEW[refusal.data['purpose']]}")
+        data["token"] = (request.view_args or {}).get("token")
+    if "retry_after" in refusal.extra:
+        data |= {
+            "retry_after": refusal.extra["retry_after"],
+            "retry_text": in_words(refusal.extra["retry_after"]),
+        }
+    return data
+
+
+def _shown(refusal: Refusal, form: Form | None) -> ShownProblem:
+    detail = refusal.detail
+    if "retry_after" in refusal.extra:
+        detail = f"Nothing was changed. Try again in {in_words(refusal.extra['retry_after'])}."
+    if refusal.data.get("cookies_missing"):
+        detail += " If you see this again, allow cookies for this site."
+    return ShownProblem(
+        refusal.code, refusal.title, detail, tuple(_shown_fault(fault, form) for fault in refusal.fields)
+    )
+
+
+def _shown_fault(fault: FieldFault, form: Form | None) -> ShownFault:
+    id = form[fault.field].id if form is not None and fault.field in form else ""
+    return ShownFault(fault.field, id, fault.detail)
+
+
+def _links(services: Services, wanted: str | None) -> dict[str, str | None]:
+    settings = services.settings
+    return {
+        "login": login_address(settings, wanted),
+        "signup": url_for("accountflow.signup", next=wanted) if settings.signup_enabled else None,
+        "signup_sent": url_for("accountflow.signup_sent"),
+        "resend": url_for("accountflow.resend", next=wanted),
+        "reset_request": url_for("accountflow.reset_request", next=wanted),
+        "logout": url_for("accountflow.logout"),
+        "me": url_for("accountflow.me"),
+        "after_login": rooted(settings.after_login),
+    }
+
+
+def _post_address(path: str) -> str:
+    return request.script_root + path

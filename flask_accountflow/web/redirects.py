@@ -1,0 +1,70 @@
+"""Where a visitor may be sent: our own pages, and the origins that the configuration names."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import quote, unquote, urlsplit
+
+from flask import request, url_for
+
+from ..forms import TEXT_LIMIT
+from ..settings import Settings
+
+# What browsers strip or read as a slash (WHATWG URL, basic parser), and what ends a header line.
+_UNSAFE = re.compile(r"[\x00-\x20\x7f-\x9f\\\u2028\u2029\ud800-\udfff]")
+
+
+def safe_next(value: str | None, settings: Settings) -> str | None:
+    """Return the part of ``value`` that one may be sent to: a path here, or an address in TRUSTED_ORIGINS."""
+    if not value or len(value) > TEXT_LIMIT or _UNSAFE.search(value):
+        return None
+    try:
+        parts = urlsplit(value)
+    except ValueError:
+        return None
+    if parts.scheme or parts.netloc:
+        origin = f"{parts.scheme}://{parts.netloc}".lower()
+        if origin not in own_origins(settings) or _UNSAFE.search(unquote(parts.netloc)):
+            return None
+    elif not _is_local_path(value):
+        return None
+    return quote(value, safe="/?#[]@!$&'()*+,;=:%-._~")
+
+
+def _is_local_path(value: str) -> bool:
+    """Tell whether a browser reads ``value`` as a path: one slash first, and no way back above it."""
+    path = unquote(urlsplit(value).path)
+    return value.startswith("/") and not path.startswith(("//", "/\\")) and ".." not in path.split("/")
+
+
+def own_origins(settings: Settings) -> set[str]:
+    """Return the origins that count as ours: the configured ones, never one that the request names."""
+    origins = set(settings.trusted_origins)
+    if settings.base_url is not None:
+        parts = urlsplit(settings.base_url)
+        origins.add(f"{parts.scheme}://{parts.netloc}".lower())
+    return origins
+
+
+def destination(name: str, settings: Settings, next_page: str | None = None) -> str:
+    """Return the address of an endpoint of ours, of ``after_login``, or of ``after_logout``."""
+    if name == "after_login":
+        return safe_next(next_page, settings) or rooted(settings.after_login)
+    if name == "after_logout":
+        return rooted(settings.after_logout) if settings.after_logout is not None else login_address(settings)
+    return url_for(f"accountflow.{name}")
+
+
+def login_address(settings: Settings, next_page: str | None = None) -> str:
+    """Return the address of the login page."""
+    if settings.login_url is None:
+        return url_for("accountflow.login", next=next_page)
+    address = rooted(settings.login_url)
+    if next_page is None:
+        return address
+    return f"{address}{'&' if '?' in address else '?'}next={quote(next_page, safe='')}"
+
+
+def rooted(address: str) -> str:
+    """Return a configured path below the app's mount point, and a whole address as it is."""
+    return request.script_root + address if address.startswith("/") else address

@@ -1,0 +1,161 @@
+"""The one view class: it runs an action's flow and answers in the format that was asked for."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from flask import Response, current_app, got_request_exception, request
+from flask.views import View
+from sqlalchemy.exc import OperationalError
+from werkzeug.datastructures import MultiDict
+from werkzeug.exceptions import HTTPException
+from wtforms import Form
+
+from .. import sessions
+from ..errors import Refusal
+from ..flow import Action, Outcome, Services, Visit
+from .body import MAX_BYTES
+from .negotiation import wants_json
+from .pages import Pages
+from .programs import Programs
+from .redirects import destination, safe_next
+from .visits import form_meta
+
+_log = logging.getLogger("accountflow.web")
+
+_HTTP_CODES = {
+    400: "malformed_body",
+    404: "not_found",
+    405: "method_not_allowed",
+    406: "not_acceptable",
+    413: "payload_too_large",
+    415: "unsupported_media_type",
+}
+
+
+class Format(Protocol):
+    """What HTML and JSON have in common."""
+
+    name: str
+
+    def show(self, services: Services, action: Action, form: Form) -> Outcome: ...
+    def read(self, services: Services, action: Action, fixed: Mapping[str, str]) -> Form | None: ...
+    def protect(self, services: Services, action: Action, form: Form | None) -> None: ...
+    def check(self, form: Form) -> None: ...
+    def visit(self, services: Services, form: Form | None) -> Visit: ...
+    def answer(self, services: Services, action: Action, outcome: Outcome, form: Form | None) -> Response: ...
+    def refuse(self, services: Services, action: Action | None, refusal: Refusal, form: Form | None) -> Response: ...
+
+
+@dataclass(frozen=True)
+class Web:
+    """The two formats of one app."""
+
+    services: Services
+    pages: Pages
+    programs: Programs
+
+    def format(self) -> Format:
+        """Return the format that this request wants."""
+        return self.programs if wants_json(request) else self.pages
+
+    def refuse(self, refusal: Refusal) -> Response:
+        """Return the answer to a request that no action serves."""
+        return self.format().refuse(self.services, None, refusal, None)
+
+
+class ActionView(View):
+    """Serves one action, whatever the format."""
+
+    init_every_request = False
+
+    def __init__(self, web: Web, action: Action) -> None:
+        self._web = web
+        self._action = action
+
+    def dispatch_request(self, **fixed: str) -> Response:
+        """Run the flow and return the answer; nothing but an answer leaves here."""
+        request.max_content_length = MAX_BYTES
+        wanted = self._web.format()
+        call = _Call(self._web.services, self._action, wanted, fixed)
+        try:
+            return call.answer()
+        except Refusal as refusal:
+            return call.refuse(refusal)
+        except HTTPException as error:
+            return call.refuse(Refusal(_HTTP_CODES.get(error.code or 500, "malformed_body")))
+        except OperationalError:
+            _log.warning("the database did not answer", exc_info=True)
+            return call.refuse(Refusal("busy", extra={"retry_after": 2}))
+        except Exception as error:
+            if current_app.debug or current_app.testing:
+                raise
+            current_app.log_exception(sys.exc_info())
+            got_request_exception.send(current_app, _async_wrapper=current_app.ensure_sync, exception=error)
+            return self._web.refuse(Refusal("internal_error"))
+
+
+class _Call:
+    """One request to one action."""
+
+    def __init__(self, services: Services, action: Action, format: Format, fixed: Mapping[str, str]) -> None:
+        self._services = services
+        self._action = action
+        self._format = format
+        self._fixed = fixed
+        self._form: Form | None = None
+
+    def answer(self) -> Response:
+        if self._format.name not in self._action.formats:
+            raise Refusal("not_acceptable")
+        if request.method == "POST":
+            return self._post()
+        return self._get()
+
+    def refuse(self, refusal: Refusal) -> Response:
+        form = self._form if self._form is not None else self._blank()
+        return self._format.refuse(self._serve(form), self._action, refusal, form)
+
+    def _get(self) -> Response:
+        if self._action.for_strangers and self._format.name == "html" and sessions.current() is not None:
+            settings = self._services.settings
+            return _see_other(destination("after_login", settings, safe_next(request.args.get("next"), settings)))
+        self._form = self._blank()
+        services = self._serve(self._form)
+        outcome = self._format.show(services, self._action, self._form or Form())
+        return self._format.answer(services, self._action, outcome, self._form)
+
+    def _post(self) -> Response:
+        if self._action.run is None:
+            raise Refusal("method_not_allowed")
+        self._form = self._format.read(self._services, self._action, self._fixed)
+        self._format.protect(self._services, self._action, self._form)
+        if self._form is not None:
+            self._format.check(self._form)
+        services = self._serve(self._form)
+        outcome = self._action.run(services, self._form)
+        return self._format.answer(services, self._action, outcome, self._form)
+
+    def _serve(self, form: Form | None) -> Services:
+        """Return the services as this visitor may use them."""
+        visit = self._format.visit(self._services, form)
+        if self._action.needs_login:
+            found = sessions.current()
+            account = None if found is None else self._services.store.accounts.from_entity(found.user)
+            visit = replace(visit, account=account)
+        return replace(self._services, visit=visit, own=True)
+
+    def _blank(self) -> Form | None:
+        if self._action.form is None:
+            return None
+        meta = form_meta(self._services)
+        given: Any = MultiDict(self._fixed) if self._fixed else None
+        return self._action.form(given, data=meta["defaults"], meta=dict(meta))
+
+
+def _see_other(address: str) -> Response:
+    return Response(status=303, headers={"Location": address})

@@ -1,0 +1,223 @@
+"""Signals and the audit log."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from typing import Any
+
+import pytest
+from blinker import NamedSignal
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flask_accountflow import events
+
+NAMES = ["user_signed_up", "email_verified", "logged_in", "login_failed", "logged_out", "password_reset"]
+NAMES += ["sessions_revoked", "refresh_reused", "mail_queued", "mail_sent", "mail_failed"]
+SENDER = object()
+
+
+class Receiver:
+    """Remembers what it was sent."""
+
+    def __init__(self) -> None:
+        self.got: list[tuple[object, dict[str, Any]]] = []
+
+    def __call__(self, sender: object, **payload: Any) -> None:
+        self.got.append((sender, payload))
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    one = Receiver()
+    with events.logged_in.connected_to(one):
+        yield one
+
+
+@pytest.fixture
+def audit(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    caplog.set_level(logging.INFO, "accountflow.audit")
+    return caplog
+
+
+def lines(audit: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in audit.records if record.name == "accountflow.audit"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_signal_says_what_it_carries(name: str) -> None:
+    """Each event is a signal of its own name whose docstring lists its payload."""
+    signal = getattr(events, name)
+
+    assert isinstance(signal, NamedSignal)
+    assert signal.name == name
+    assert "Payload: ``user_id``" in (signal.__doc__ or "")
+
+
+def test_a_receiver_gets_sender_and_payload(receiver: Receiver) -> None:
+    """send() hands everything on, also what is not logged."""
+    events.send("logged_in", SENDER, user_id="42", more=[1])
+
+    assert receiver.got == [(SENDER, {"user_id": "42", "more": [1]})]
+
+
+def test_receivers_of_another_sender_hear_nothing() -> None:
+    """A receiver for one application is not called for another."""
+    one = Receiver()
+
+    with events.logged_in.connected_to(one, sender=SENDER):
+        events.send("logged_in", object(), user_id="42")
+
+    assert one.got == []
+
+
+def test_a_muted_signal_is_logged_and_not_sent(receiver: Receiver, audit: pytest.LogCaptureFixture) -> None:
+    """blinker's muted() keeps receivers from running."""
+    with events.logged_in.muted():
+        events.send("logged_in", SENDER, user_id="42")
+
+    assert receiver.got == []
+    assert lines(audit) == ["event=logged_in user_id=42"]
+
+
+def test_F31_a_failing_receiver_is_logged_and_stops_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    """An exception of one receiver is logged with its traceback; the others run and send() returns."""
+    before, after = Receiver(), Receiver()
+
+    def fail(sender: object, **payload: Any) -> None:
+        raise ZeroDivisionError("of a receiver")
+
+    with (
+        events.logged_in.connected_to(before),
+        events.logged_in.connected_to(fail),
+        events.logged_in.connected_to(after),
+    ):
+        events.send("logged_in", SENDER, user_id="42")
+
+    assert len(before.got) == len(after.got) == 1
+    (record,) = [record for record in caplog.records if record.name == "accountflow.events"]
+    assert record.exc_info is not None
+    assert isinstance(record.exc_info[1], ZeroDivisionError)
+    assert "logged_in" in record.getMessage()
+
+
+def test_F31_a_coroutine_function_is_a_fault(caplog: pytest.LogCaptureFixture) -> None:
+    """An async receiver, which nobody would await, is logged as a fault."""
+
+    async def receive(sender: object, **payload: Any) -> None: ...
+
+    with events.logged_in.connected_to(receive):
+        events.send("logged_in", SENDER, user_id="42")
+
+    assert "cannot be coroutine functions" in caplog.text
+
+
+def test_an_unknown_event_is_an_error_of_the_programmer() -> None:
+    """A name that is not declared is a KeyError."""
+    with pytest.raises(KeyError):
+        events.send("loged_in", SENDER)
+
+
+def test_AUD_01_an_event_is_one_line(audit: pytest.LogCaptureFixture) -> None:
+    """The line says what, when, who and from where, in a fixed order."""
+    events.send(
+        "login_failed",
+        SENDER,
+        user_agent="Mozilla/5.0 (X11)",
+        ip="2001:db8::1",
+        address_hash="a" * 64,
+        reason="wrong_password",
+        user_id=None,
+        at=datetime(2026, 11, 21, 12, 0, tzinfo=timezone.utc),
+    )
+
+    (record,) = audit.records
+    assert (record.name, record.levelno) == ("accountflow.audit", logging.INFO)
+    assert record.getMessage() == (
+        "event=login_failed at=2026-11-21T12:00:00+00:00 user_id=- reason=wrong_password "
+        f'address_hash={"a" * 64} ip=2001:db8::1 user_agent="Mozilla/5.0 (X11)"'
+    )
+
+
+@pytest.mark.parametrize(
+    "forgery",
+    [
+        "x\r\nevent=logged_in user_id=1",
+        "x\nevent=logged_in",
+        "\x1b[2K\x1b[1Aevent=logged_in",
+        "\x9b2K",
+        "x\x7f",
+        "\u2028event=logged_in",
+        "\u202egol",
+        '" event=logged_in user_id=1 x="',
+        "a event=logged_in",
+        "\ud800",
+        "\0",
+        "",
+        "-",
+    ],
+)
+def test_AUD_02_no_value_forges_a_line(audit: pytest.LogCaptureFixture, forgery: str) -> None:
+    """Line ends, terminal codes and quotes come out escaped, on one line of printable ASCII."""
+    events.send("login_failed", SENDER, reason=forgery, user_agent=forgery)
+
+    (line,) = lines(audit)
+    assert line.isascii()
+    assert line.isprintable()
+    assert line.startswith("event=login_failed reason=")
+    assert " user_id=" not in unquoted(line)
+    assert unquoted(line).count("event=") == 1
+
+
+def unquoted(line: str) -> str:
+    """Return the line without what stands in quotes."""
+    kept, quoted, escaped = "", False, False
+    for sign in line:
+        if sign == '"' and not escaped:
+            quoted = not quoted
+        elif not quoted:
+            kept += sign
+        escaped = sign == "\\" and not escaped
+    assert not quoted
+    return kept
+
+
+@given(st.text())
+def test_AUD_02_any_text_stays_on_its_line(text: str) -> None:
+    """A value of any text is printable ASCII, in quotes unless it is plain."""
+    shown = events._escaped(text)
+
+    assert shown.isascii()
+    assert shown.isprintable()
+    assert shown.startswith('"') or not set(shown) & set(' "=')
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "vic@example.com",
+        "IjAxMjM0NTY3ODlhYmNkZWYwMSI.aS_sAA.Gf3bX0yQ2m7kqJ3h0pV1n5r8tS4uW6xY9zA2cE5gH7",
+        "WyJBU05GWjRtcnplOEJJMFZuaWF2Tjd3Iiw3XQ.Gf3bX0yQ2m7kqJ3h0pV1n5r8tS4uW6xY9zA2cE5gH7",
+    ],
+)
+def test_AUD_03_addresses_and_tokens_are_removed(audit: pytest.LogCaptureFixture, secret: str) -> None:
+    """What a mail server or a visitor says is written without addresses and tokens."""
+    events.send("mail_failed", SENDER, reason=f"550 <{secret}> unknown", user_agent=secret)
+
+    assert lines(audit) == ['event=mail_failed reason="550 <[removed]> unknown" user_agent="[removed]"']
+
+
+def test_AUD_03_only_known_members_are_written(audit: pytest.LogCaptureFixture) -> None:
+    """Whatever else is in the payload stays out of the log."""
+    events.send("logged_in", SENDER, user_id="42", token="canary", account=object(), password="canary")
+
+    assert lines(audit) == ["event=logged_in user_id=42"]
+
+
+def test_a_value_is_cut(audit: pytest.LogCaptureFixture) -> None:
+    """A header of 100 KB does not fill the log."""
+    events.send("logged_in", SENDER, user_agent="x " * 50_000)
+
+    assert len(lines(audit)[0]) < 300
