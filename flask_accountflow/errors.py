@@ -69,6 +69,9 @@ class Problem:
     detail: str
 
 
+#: What ``token_invalid`` means for a bearer or refresh token.
+BAD_TOKEN = Problem(401, "This token doesn't work", "Log in again.")
+
 #: The closed list of problem codes: the single source of HTTP status and text (RFC 9457).
 PROBLEMS: Mapping[str, Problem] = MappingProxyType(
     {
@@ -133,7 +136,7 @@ class Refusal(AccountFlowError):
     (``retry_after`` in seconds, ``resend_url``); ``data`` is what a page needs to offer a way on;
     ``go`` is the endpoint that a browser is sent to instead.
     ``status`` differs from the list's only where the same code means another HTTP status
-    (``token_invalid`` is 401 for bearer and refresh tokens).
+    (``token_invalid`` is 401 for bearer and refresh tokens), and ``text`` where it means other words.
     """
 
     def __init__(
@@ -145,8 +148,9 @@ class Refusal(AccountFlowError):
         extra: Mapping[str, Any] | None = None,
         data: Mapping[str, Any] | None = None,
         go: str | None = None,
+        text: Problem | None = None,
     ) -> None:
-        problem = PROBLEMS[code]
+        problem = text if text is not None else PROBLEMS[code]
         super().__init__(problem.title)
         self.code = code
         self.status = problem.status if status is None else status

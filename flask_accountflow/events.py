@@ -80,5 +80,4 @@ def _escaped(value: Any) -> str:
         return "-"
     text = value.isoformat() if isinstance(value, datetime) else str(value)
     text = _SECRET.sub("[removed]", text[:_VALUE_MAX_LENGTH])
-    # json leaves DEL as it is.
-    return text if _PLAIN.fullmatch(text) else json.dumps(text).replace("\x7f", "\\u007f")
+    return text if _PLAIN.fullmatch(text) else json.dumps(text)

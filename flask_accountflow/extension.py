@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, cast
 
 import sqlalchemy as sa
 from flask import Flask, current_app
@@ -236,7 +236,7 @@ class _Mount:
 
     def _host_fields(self) -> Iterator[str]:
         """Yield the names of the sign-up fields that are the app's own and fill a column."""
-        columns = sa.inspect(self._user_model).columns
+        columns: Any = sa.inspect(self._user_model).columns
         ours = {field.name for field in SignupForm()}
         for field in self._parts.signup_form():
             if field.name not in ours and field.name in columns and field.name not in models.UserMixin.__annotations__:
@@ -267,12 +267,12 @@ class _Mount:
         return SmtpTransport(self._app, timeout=settings.mail_timeout, ca_file=settings.mail_ca_file)
 
     def _kick(self, deliverer: Deliverer) -> Callable[[], None]:
-        wanted = self._parts.kick if self._parts.kick is not None else self._settings.mail_kick
+        wanted: Any = self._parts.kick if self._parts.kick is not None else self._settings.mail_kick
         if callable(wanted):
-            return wanted
+            return cast(Callable[[], None], wanted)
         if wanted == "thread":
             return _ThreadOrInline(ThreadKick(deliverer), InlineKick(deliverer), self._engines)
-        return {"inline": InlineKick(deliverer), "worker": WorkerKick()}[wanted]
+        return InlineKick(deliverer) if wanted == "inline" else WorkerKick()
 
 
 class _Engines:
@@ -330,7 +330,7 @@ class _ThreadOrInline:
 
 def _once(start: Callable[[], None]) -> Callable[[], None]:
     """Return a hook that calls ``start`` at the first request of the process."""
-    done = []
+    done: list[bool] = []
 
     def hook() -> None:
         if not done:

@@ -50,23 +50,40 @@ class Fault(str):
         return fault
 
 
-class AddressField(StringField):
-    """An email address. ``address`` is its canonical form once the form is valid."""
+class _Typed:
+    """A field whose value is text; "" where nothing was sent."""
 
-    address: Address | None = None
+    data: str | None
+
+    @property
+    def text(self) -> str:
+        """What was sent."""
+        return self.data if self.data is not None else ""
+
+
+class AddressField(_Typed, StringField):
+    """An email address."""
+
+    _address: Address | None = None
+
+    @property
+    def address(self) -> Address:
+        """The canonical address. Raises :exc:`RuntimeError` before the form was found valid."""
+        if self._address is None:
+            raise RuntimeError("check the form before its address is used")
+        return self._address
 
     def pre_validate(self, form: Any) -> None:
         """Raise ``ValidationError`` with ``required`` or ``invalid_email``."""
-        text = self.data if self.data is not None else ""
-        if not text.strip():
+        if not self.text.strip():
             raise ValidationError(Fault("Enter your email.", "required"))
         try:
-            self.address = canonical(text, allow_special=form.meta.allow_special)
+            self._address = canonical(self.text, allow_special=form.meta.allow_special)
         except BadAddress:
             raise ValidationError(Fault("Enter an email like name@example.com.", "invalid_email")) from None
 
 
-class NewPasswordField(PasswordField):
+class NewPasswordField(_Typed, PasswordField):
     """A password that somebody wants to have."""
 
     def pre_validate(self, form: Any) -> None:
@@ -80,7 +97,7 @@ class NewPasswordField(PasswordField):
             raise ValidationError(Fault(fault.detail, fault.code, fault.params))
 
 
-class OldPasswordField(PasswordField):
+class OldPasswordField(_Typed, PasswordField):
     """A password that somebody has. One that no rule would allow is merely wrong."""
 
     def pre_validate(self, form: Any) -> None:
@@ -98,7 +115,7 @@ class Voluntary:
         """Accept everything."""
 
 
-class TokenField(StringField):
+class TokenField(_Typed, StringField):
     """A link's token, or a refresh token."""
 
     def pre_validate(self, form: Any) -> None:
@@ -127,7 +144,7 @@ class LoginForm(Form):
 class BearerLoginForm(LoginForm):
     """Log in as a program; ``transport`` says whether it wants a pair of tokens or a cookie."""
 
-    transport = SelectField(choices=["bearer", "cookie"], default="bearer")
+    transport = SelectField(choices=[("bearer", "bearer"), ("cookie", "cookie")], default="bearer")
 
 
 class AskForm(Form):
@@ -191,7 +208,9 @@ def from_browser(form_class: type[F], data: MultiDict[str, str], meta: Mapping[s
 
     Raises :exc:`.Refusal` when a field that takes one value was sent twice.
     """
-    values = MultiDict({**dict(data.lists()), **fixed})
+    values: MultiDict[str, str] = MultiDict(data)
+    for name, value in fixed.items():
+        values.setlist(name, [value])
     form = form_class(values, meta=dict(meta))
     twice = [
         field.name for field in form if not isinstance(field, SelectMultipleField) and len(values.getlist(field.name)) > 1

@@ -114,7 +114,7 @@ def build(user_model: type, prefix: str = "accountflow_") -> Tables:
     user = mapper.local_table
     if not isinstance(user, sa.Table):
         raise ConfigError([f"{user_model.__name__} is not mapped to a table."])
-    key = mapper.primary_key[0]
+    key: Any = mapper.primary_key[0]
     done: dict[str, Tables] = user.metadata.info.setdefault("accountflow", {})
     if user.key not in done:
         if prefix in {table.info.get("accountflow_prefix") for table in user.metadata.tables.values()}:
@@ -130,7 +130,7 @@ def aware(moment: datetime) -> datetime:
     return moment.replace(tzinfo=timezone.utc) if moment.tzinfo is None else moment.astimezone(timezone.utc)
 
 
-def _mapper(user_model: type) -> Mapper[Any]:
+def _mapper(user_model: Any) -> Mapper[Any]:
     name = user_model.__name__
     mapper: Mapper[Any] | None = sa.inspect(user_model, raiseerr=False)
     if mapper is None or not issubclass(user_model, UserMixin):

@@ -34,7 +34,8 @@ _KNOWN_SECRETS = frozenset(
 _SECRET_MIN_BYTES = 16
 
 
-class Rate(NamedTuple):
+@dataclass(frozen=True)
+class Rate:
     """So many within so many seconds."""
 
     count: int
@@ -408,7 +409,7 @@ def _own_values(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     known = {PREFIX + one.name.upper(): one for one in fields(Settings) if one.metadata}
     values: dict[str, Any] = {}
     faults = []
-    for key in sorted(key for key in config if isinstance(key, str) and key.startswith(PREFIX)):
+    for key in sorted(key for key in config if key.startswith(PREFIX)):
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)
             hint = f" Did you mean {near[0]}?" if near else ""

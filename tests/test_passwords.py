@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import hmac
 import threading
 import time
 from collections.abc import Callable
@@ -47,6 +48,13 @@ class TestHash:
 
         assert len(stored) == 2
         assert all(one.startswith("af1$-$$2b$04$") and len(one) == 66 for one in stored)
+
+    def test_PWD_09_the_stored_form_is_the_documented_one(self) -> None:
+        """What is stored is bcrypt over base64(HMAC-SHA384(pepper, NFC(password))), so it can be read elsewhere."""
+        stored = BcryptHasher(rounds=4, peppers=[NEW]).hash("cafe\u0301")
+        digest = hmac.digest(NEW[1].encode(), "caf\u00e9".encode(), "sha384")
+
+        assert bcrypt.checkpw(base64.b64encode(digest), stored.removeprefix("af1$2026$").encode())
 
     def test_the_default_cost_is_twelve(self) -> None:
         """A hasher made without arguments uses cost 12."""
@@ -256,11 +264,10 @@ class TestGate:
         """Who has waited long enough is refused, and leaves the line."""
         gate = HashGate(concurrency=1, queue=1, wait=0)
 
-        with gate:
-            for _ in range(3):
-                with pytest.raises(Refusal) as caught, gate:
-                    pass
-                assert caught.value.code == "busy"
+        for _ in range(3):
+            with gate, pytest.raises(Refusal) as caught, gate:
+                pass
+            assert caught.value.code == "busy"
 
         with gate:
             pass

@@ -282,6 +282,26 @@ class TestMemory:
 
         assert done.stdout == "[]\n"
 
+    def test_RAT_04_every_count_of_many_threads_is_kept(self) -> None:
+        """When eight threads have used up a limit together, to the last try, the next one is refused."""
+
+        def yielding_clock() -> float:
+            time.sleep(0)  # lets another thread in, wherever the time is asked for
+            return START
+
+        throttle = LimitsThrottle([Budget("login", (Rate(1600, 60),), "keep")], clock=yielding_clock)
+        barrier = threading.Barrier(8)
+
+        def use(_: int) -> int:
+            barrier.wait()
+            return passed(throttle, 200, login="vic@example.com")
+
+        with ThreadPoolExecutor(8) as pool:
+            allowed = sum(pool.map(use, range(8)))
+
+        assert allowed == 1600
+        assert passed(throttle, 1, login="vic@example.com") == 0
+
     def test_RAT_12_counters_that_have_ended_are_dropped(self, clock: Clock) -> None:
         """However many subjects are tried, only those of the present windows take memory."""
         throttle = LimitsThrottle([NETWORK], clock=clock)

@@ -16,7 +16,7 @@ from .me import user
 
 def create_user(services: Services, form: CreateUserForm) -> Outcome:
     """Create an account, verified or not. Without a password it is mailed a link to set one."""
-    password = form.password.data
+    password = form.password.text
     if password:
         fault = services.policy.fault(password, email=form.email.data)
         if fault is not None:

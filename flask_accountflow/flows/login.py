@@ -23,7 +23,7 @@ def run(services: Services, form: LoginForm) -> Outcome:
     address: Address = form.email.address
     reservation = services.throttle.reserve(login=address.key, login_ip=services.visit.network)
     try:
-        account, right, tried = _check(services, address, form.password.data)
+        account, right, tried = _check(services, address, form.password.text)
     except Refusal:
         reservation.give_back()
         raise
@@ -64,7 +64,7 @@ def _welcome(services: Services, form: LoginForm, account: Account) -> Outcome:
         _unverified(services, form.email.address, None)
     new_hash = None
     if account.password_hash is not None and services.hasher.needs_rehash(account.password_hash):
-        new_hash = services.hasher.hash(form.password.data)
+        new_hash = services.hasher.hash(form.password.text)
     sign_in = services.unit(lambda: _open(services, account, remember=form.remember.data, new_hash=new_hash))
     return Outcome("logged_in", go="after_login", next=form.next.data, sign_in=sign_in)
 

@@ -16,20 +16,22 @@ def show(services: Services, form: LogoutForm) -> Outcome:
 
 def run(services: Services, form: LogoutForm) -> Outcome:
     """End the login of this visit, or the family of the refresh token. Nothing to end is no error."""
-    for login_id in {services.visit.login_id, _named(services, form)} - {None}:
-        services.unit(lambda login_id=login_id: _end(services, login_id))
+    shown, named = services.visit.login_id, _named(services, form)
+    if shown is not None or named is not None:
+        services.unit(lambda: _end(services, {shown, named}))
     return Outcome("logged_out", status=204, go="after_logout", signed_out=True)
 
 
-def _end(services: Services, login_id: uuid.UUID) -> None:
-    if services.store.sessions.revoke(login_id, services.clock()):
-        services.announce("logged_out", login_id=str(login_id))
+def _end(services: Services, ids: set[uuid.UUID | None]) -> None:
+    for login_id in ids:
+        if login_id is not None and services.store.sessions.revoke(login_id, services.clock()):
+            services.announce("logged_out", login_id=str(login_id))
 
 
 def _named(services: Services, form: LogoutForm) -> uuid.UUID | None:
     if not form.refresh_token.data:
         return None
     try:
-        return services.refresh_tokens.read(form.refresh_token.data)[0]
+        return services.refresh_tokens.read(form.refresh_token.text)[0]
     except InvalidToken:
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
-from ..errors import InvalidToken, Refusal
+from ..errors import BAD_TOKEN, InvalidToken, Refusal
 from ..flow import Outcome, Services, SignIn
 from ..forms import RefreshForm
 from ..redeem import address_of
@@ -20,14 +20,14 @@ _RACE = 60
 def run(services: Services, form: RefreshForm) -> Outcome:
     """Rotate the family of the token. A token that was replaced ends its family."""
     reservation = services.throttle.reserve(token_ip=services.visit.network)
-    login, account, generation = _find(services, form.refresh_token.data)
+    login, account, generation = _find(services, form.refresh_token.text)
     if login.generation == generation and services.unit(
         lambda: services.store.sessions.rotate(login, services.clock())
     ):
         reservation.succeed()
         return _pair(replace(login, generation=generation + 1), account)
     if login.generation == generation:  # another request was first: look again
-        login, account, _ = _find(services, form.refresh_token.data)
+        login, account, _ = _find(services, form.refresh_token.text)
     if _within_grace(services, login, generation):
         reservation.succeed()
         return _pair(login, account)
@@ -88,4 +88,4 @@ def _pair(login: Login, account: Account) -> Outcome:
 
 def _refused() -> Refusal:
     """Return the one refusal of every refresh token, whatever is wrong with it."""
-    return Refusal("token_invalid", status=401)
+    return Refusal("token_invalid", text=BAD_TOKEN)

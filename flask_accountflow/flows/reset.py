@@ -37,7 +37,7 @@ def request(services: Services, form: AskForm) -> Outcome:
     """Mail a link to whom the address belongs. The answer is the same for every address and every link."""
     services.throttle.reserve(mail_ip=services.visit.network)
     if form.token.data:
-        link = link_to_renew(services, RESET, form.token.data)
+        link = link_to_renew(services, RESET, form.token.text)
         address = address_of(link.account) if link is not None and link.account is not None else None
     else:
         address = form.email.address
@@ -72,7 +72,7 @@ def queue(services: Services, address: Address, *, template: str = "reset", max_
 
 def show(services: Services, form: ResetForm) -> Outcome:
     """Show the form for a new password. Nothing changes: mail scanners open every link."""
-    link = open_link(services, RESET, form.token.data)
+    link = open_link(services, RESET, form.token.text)
     if link.state(services.clock()) != "live" or link.account is None:
         raise dead(services, link)
     data = {
@@ -86,14 +86,14 @@ def show(services: Services, form: ResetForm) -> Outcome:
 def run(services: Services, form: ResetForm) -> Outcome:
     """Set the password and end everything that was issued before."""
     reservation = services.throttle.reserve(token_ip=services.visit.network)
-    link = open_link(services, RESET, form.token.data)
+    link = open_link(services, RESET, form.token.text)
     account = link.account
     if account is None or link.state(services.clock()) != "live":
         raise dead(services, link)
     password_hash = _hash(services, form, account, reservation)
     done = services.unit(lambda: _redeem(services, link, account, password_hash))
     if done is None:
-        raise dead(services, open_link(services, RESET, form.token.data))
+        raise dead(services, open_link(services, RESET, form.token.text))
     reservation.succeed()
     services.throttle.clear(login=address_of(account).key)
     changed, sign_in = done
@@ -104,10 +104,10 @@ def run(services: Services, form: ResetForm) -> Outcome:
 def _hash(services: Services, form: ResetForm, account: Account, reservation: Reservation) -> str:
     """Return the hash of the new password. Whatever is wrong with it, the link stays good."""
     try:
-        fault = services.policy.fault(form.password.data, email=account.email)
+        fault = services.policy.fault(form.password.text, email=account.email)
         if fault is not None:
             raise refused(form, [fault])
-        return services.hasher.hash(form.password.data)
+        return services.hasher.hash(form.password.text)
     except Refusal:
         reservation.give_back()
         raise

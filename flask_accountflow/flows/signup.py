@@ -28,11 +28,11 @@ def run(services: Services, form: SignupForm) -> Outcome:
     """Keep the sign-up as an attempt, and mail the address how to confirm it, or that it has an account."""
     _require_open(services)
     services.throttle.reserve(mail_ip=services.visit.network)
-    fault = services.policy.fault(form.password.data, email=form.email.data)
+    fault = services.policy.fault(form.password.text, email=form.email.data)
     if fault is not None:
         raise refused(form, [fault])
     payload = {
-        "password_hash": services.hasher.hash(form.password.data),
+        "password_hash": services.hasher.hash(form.password.text),
         "fields": host_values(form, services.host_fields),
         "next": form.next.data if form.next.data and len(form.next.data) <= TEXT_LIMIT else None,
         "nonce": services.visit.nonce if services.visit.nonce is not None else secrets.token_hex(16),

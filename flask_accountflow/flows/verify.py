@@ -19,7 +19,7 @@ from ..store.outbox import Draft
 
 def show(services: Services, form: VerifyForm) -> Outcome:
     """Say what the link would do. Nothing changes: mail scanners open every link."""
-    link = open_link(services, SIGNUP, form.token.data)
+    link = open_link(services, SIGNUP, form.token.text)
     state = link.state(services.clock())
     if state == "used":
         return _already(link)
@@ -39,7 +39,7 @@ def show(services: Services, form: VerifyForm) -> Outcome:
 def run(services: Services, form: VerifyForm) -> Outcome:
     """Confirm the address that the link was sent to."""
     reservation = services.throttle.reserve(token_ip=services.visit.network)
-    link = open_link(services, SIGNUP, form.token.data)
+    link = open_link(services, SIGNUP, form.token.text)
     try:
         outcome = _run(services, form, link)
     except Refusal as refusal:
@@ -63,7 +63,7 @@ def _run(services: Services, form: VerifyForm, link: Link) -> Outcome:
     account = link.account
     done = services.unit(lambda: _redeem(services, link, account, password_hash))
     if done is None:
-        link = open_link(services, SIGNUP, form.token.data)
+        link = open_link(services, SIGNUP, form.token.text)
         if link.state(services.clock()) == "used":
             return _already(link)
         raise dead(services, link)
@@ -92,11 +92,21 @@ def _redeem(
     proved = store.accounts.change(account, values)
     if proved is None:
         raise dead(services, replace(link, stamp=None))
+    if link.rivals:
+        _settle_copies(services, link)
     services.announce("email_verified", user_id=str(proved.id))
     if not _may_log_in(services, link, chose_password=password_hash is not None):
         return proved, None
     services.announce("logged_in", user_id=str(proved.id))
     return proved, services.open_login(proved, remember=services.settings.remember_default)
+
+
+def _settle_copies(services: Services, link: Link) -> None:
+    """Take the other mails of this sign-up as redeemed, so that none of them is a pending sign-up any more."""
+    rivals = services.store.links.rivals(link, services.since(services.settings.unverified_max_age))
+    copies = [row_id for row_id, nonce in rivals.items() if nonce == link.payload.get("nonce")]
+    if copies:
+        services.store.links.settle(copies, services.clock())
 
 
 def _may_log_in(services: Services, link: Link, *, chose_password: bool) -> bool:
@@ -117,13 +127,13 @@ def _needs_password(services: Services, link: Link) -> bool:
     if not link.rivals or _same_browser(services, link):
         return False
     since = services.since(services.settings.unverified_max_age)
-    nonces = services.store.units.read(lambda: services.store.links.rival_nonces(link, since), release=True)
-    return nonces != {link.payload.get("nonce")}
+    rivals = services.store.units.read(lambda: services.store.links.rivals(link, since), release=True)
+    return set(rivals.values()) != {link.payload.get("nonce")}
 
 
 def _chosen_password(services: Services, form: VerifyForm, link: Link) -> str | None:
     """Return the hash of the password in the form; None when there is none and none is needed."""
-    password = form.password.data
+    password = form.password.text
     if not password:
         if _needs_password(services, link):
             raise refused(form, [FieldFault("password", "required", "Choose your password.")])
@@ -158,7 +168,7 @@ def resend(services: Services, form: AskForm) -> Outcome:
     """Mail another link. The answer is the same for every address and every link."""
     services.throttle.reserve(mail_ip=services.visit.network)
     if form.token.data:
-        link = link_to_renew(services, SIGNUP, form.token.data)
+        link = link_to_renew(services, SIGNUP, form.token.text)
         if link is not None and link.account is not None:
             address, payload = address_of(link.account), link.payload
             services.unit(lambda: queue_again(services, address, copy=payload))

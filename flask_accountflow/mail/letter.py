@@ -66,6 +66,9 @@ Renderer = Callable[[Waiting], Letter]
 def render_message(letter: Letter) -> EmailMessage:
     """Return the MIME form of a letter: its text, then the same as HTML."""
     message = EmailMessage(policy=_BODY)
+    # First, because they take every Content-… header into the first part.
+    message.set_content(letter.text)
+    message.add_alternative(letter.html, subtype="html")
     message["From"] = Address(letter.sender_name, addr_spec=letter.sender)
     message["To"] = Address(addr_spec=letter.to)
     if letter.reply_to is not None:
@@ -75,7 +78,5 @@ def render_message(letter: Letter) -> EmailMessage:
     message["Message-ID"] = f"<{letter.message_id}>"
     for name, value in letter.headers():
         message[name] = value
-    message.set_content(letter.text)
-    message.add_alternative(letter.html, subtype="html")
     message.policy = SMTP  # which folds the headers
     return message

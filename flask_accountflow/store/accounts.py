@@ -67,13 +67,13 @@ class AccountColumns:
     """The columns of an account under fixed labels, whatever the app named them."""
 
     def __init__(self, mapper: Mapper[Any]) -> None:
-        self.key: sa.Column[Any] = mapper.primary_key[0]
+        self.key: Any = mapper.primary_key[0]
         self.by_name: Mapping[str, Any] = {name: mapper.columns[name] for name in _COLUMNS}
         self.labelled = [self.key.label("account_id")]
         self.labelled += [column.label(f"account_{name}") for name, column in self.by_name.items()]
 
     @staticmethod
-    def account(row: Mapping[str, Any]) -> Account | None:
+    def account(row: Mapping[Any, Any]) -> Account | None:
         """Return the account in ``row``, or None where an outer join found none."""
         if row["account_id"] is None:
             return None
@@ -226,7 +226,7 @@ class Accounts:
         """Return what the columns of these names hold when nobody fills them, for those that say so."""
         found: dict[str, Any] = {}
         for name in names:
-            column = self._mapper.columns.get(name)
+            column: Any = self._mapper.columns.get(name)
             if column is None:
                 continue
             if column.default is not None and column.default.is_scalar:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -55,11 +55,11 @@ class Links:
     def __init__(self, units: Units, mapper: Mapper[Any], tables: Tables) -> None:
         self._units = units
         self._account = AccountColumns(mapper)
-        token = tables.token
+        self._token = token = tables.token
         self._insert = sa.insert(token)
         self._find = self._find_statement(token, tables.user)
         other = self._open_attempt(token)
-        self._rival_payloads = sa.select(token.c.payload).where(
+        self._rivals = sa.select(token.c.id, token.c.payload).where(
             token.c.email_key == sa.bindparam("key"), token.c.id != sa.bindparam("id"), *other
         )
         self._use = (
@@ -71,6 +71,7 @@ class Links:
             )
             .values(used_at=sa.bindparam("now"), outcome=sa.bindparam("result"))
         )
+        self._settle = sa.update(token).values(used_at=sa.bindparam("now"), outcome=REDEEMED)
         self._displace = (
             sa.update(token)
             .where(token.c.user_id == sa.bindparam("owner"), token.c.used_at.is_(None))
@@ -128,10 +129,10 @@ class Links:
             rivals=row["rivals"],
         )
 
-    def rival_nonces(self, link: Link, since: datetime) -> set[str | None]:
-        """Return the browsers' nonces of the other sign-ups that :attr:`Link.rivals` counts."""
+    def rivals(self, link: Link, since: datetime) -> dict[uuid.UUID, Any]:
+        """Return the other sign-ups that :attr:`Link.rivals` counts, each with its browser's nonce."""
         values = {"key": link.email_key, "id": link.id, "since": since}
-        return {(payload or {}).get("nonce") for payload in self._units.execute(self._rival_payloads, values).scalars()}
+        return {row.id: (row.payload or {}).get("nonce") for row in self._units.execute(self._rivals, values)}
 
     def newest_attempts(self, key: str, since: datetime) -> list[Mapping[str, Any]]:
         """Return the payloads of the address's sign-ups since then that were not redeemed, newest first."""
@@ -140,6 +141,10 @@ class Links:
     def use(self, link: Link, now: datetime, outcome: str) -> bool:
         """Use the link up; False when another request was first, or its time is over."""
         return self._units.changed(self._use, {"link": link.id, "now": now, "result": outcome})
+
+    def settle(self, ids: Sequence[uuid.UUID], now: datetime) -> None:
+        """Take these rows as redeemed: other mails of the sign-up that was just confirmed."""
+        self._units.execute(self._settle.where(self._token.c.id.in_(ids)), {"now": now})
 
     def displace(self, account_id: Any, now: datetime) -> None:
         """Use up every link of an account that another one takes the address from."""

@@ -121,12 +121,12 @@ class Outbox:
     def _capped(self, draft: Draft, to_key: str, now: datetime) -> str | None:
         """Return ``duplicate`` or ``capped`` when this address has had enough of this kind."""
         since = [now - timedelta(seconds=window.seconds) for window in self._windows]
-        values = {f"since_{number}": moment for number, moment in enumerate(since)}
+        values: dict[str, Any] = {f"since_{number}": moment for number, moment in enumerate(since)}
         values |= {"to_key": to_key, "template": draft.template, "oldest": min(since)}
-        counts = self._units.execute(self._count, values).one()
-        if counts[0]:
+        recent, *counts = tuple(self._units.execute(self._count, values).one())
+        if recent:
             return "duplicate"
-        full = any(count >= rate.count for count, rate in zip(counts[1:], self._rates, strict=True))
+        full = any(count >= rate.count for count, rate in zip(counts, self._rates, strict=True))
         return "capped" if full and draft.holds_link else None
 
     def _add_mail(

@@ -24,7 +24,7 @@ class Purge:
     def __init__(self, units: Units, mapper: Mapper[Any], tables: Tables) -> None:
         self._units = units
         self._tables = tables
-        self._key: sa.Column[Any] = mapper.primary_key[0]
+        self._key: Any = mapper.primary_key[0]
         self._verified: Any = mapper.columns["email_verified_at"]
         self._created: Any = mapper.columns["created_at"]
         self._hash: Any = mapper.columns["password_hash"]

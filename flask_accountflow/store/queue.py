@@ -12,14 +12,13 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from ..models import Tables, aware
-from ..tokens import random_id
 from .unit import is_transient
 
 PENDING, SENT, FAILED, DROPPED = "pending", "sent", "failed", "dropped"
@@ -34,6 +33,7 @@ _ADDRESS = re.compile(r"<?[^\s<>]+@[^\s<>]+>?")
 _LINK = re.compile(r"\b[a-z][a-z0-9+.-]*://\S+", re.IGNORECASE)
 _UNPRINTABLE = re.compile(r"[\x00-\x20\x7f-\x9f\u2028\u2029]+")
 
+Begin = Callable[[], AbstractContextManager[sa.Connection]]
 T = TypeVar("T")
 
 
@@ -73,18 +73,17 @@ def scrub(reason: str, address: str = "") -> str:
         reason = re.sub(f"<?{re.escape(address)}>?", "<address>", reason, flags=re.IGNORECASE)
     reason = _LINK.sub("<link>", reason)
     reason = _ADDRESS.sub("<address>", reason)
-    return _UNPRINTABLE.sub(" ", reason).strip()[:_REASON_LENGTH]
+    return _UNPRINTABLE.sub(" ", reason).lstrip()[:_REASON_LENGTH].rstrip()
 
 
 class Queue:
     """The mails that wait. ``begin`` opens a transaction on a connection of its own."""
 
-    def __init__(
-        self, tables: Tables, user_model: type, begin: Callable[[], AbstractContextManager[sa.Connection]]
-    ) -> None:
+    def __init__(self, tables: Tables, user_model: type, begin: Begin) -> None:
         self._begin = begin
         self._lock = sa.delete(tables.mail).where(sa.false())
-        self._users: sa.Select[Any] = sa.select(user_model).where(tables.user_key.in_(sa.bindparam("users", expanding=True)))
+        users = tables.user_key.in_(sa.bindparam("users", expanding=True))
+        self._users: sa.Select[Any] = sa.select(user_model).where(users)
         self._prepare_claim(tables.mail, tables.token)
         self._prepare_marks(tables.mail)
         self._prepare_questions(tables.mail)
@@ -125,9 +124,8 @@ class Queue:
 
     def _prepare_questions(self, mail: sa.Table) -> None:
         is_pending = mail.c.state == PENDING
-        self._oldest = sa.select(sa.func.min(mail.c.created_at)).where(
-            is_pending, mail.c.created_at <= sa.bindparam("now")
-        )
+        is_past = mail.c.created_at <= sa.bindparam("now")
+        self._oldest = sa.select(sa.func.min(mail.c.created_at)).where(is_pending, is_past)
         self._next = sa.select(sa.func.min(mail.c.next_attempt_at)).where(is_pending, mail.c.lease_id.is_(None))
         self._counts = sa.select(mail.c.state, sa.func.count()).group_by(mail.c.state)
 
@@ -144,7 +142,7 @@ class Queue:
         rows = connection.execute(self._due, {"now": now, "batch": batch}).scalars().all()
         if not rows:
             return False, []
-        lease_id = random_id()
+        lease_id = uuid4()
         values = {"rows": rows, "now": now, "mine": lease_id, "until": now + LEASE}
         if connection.execute(self._take, values).rowcount == 0:
             return True, []
@@ -201,7 +199,7 @@ class Queue:
     def counts(self) -> dict[str, int]:
         """Return how many mails there are in each state."""
         with self._begin() as connection:
-            found: dict[str, int] = dict(connection.execute(self._counts).tuples().all())
+            found: dict[str, int] = dict(map(tuple, connection.execute(self._counts)))
         return {state: found.get(state, 0) for state in (PENDING, SENT, FAILED, DROPPED)}
 
     def _mark(self, statement: sa.Update, waiting: Waiting, **values: Any) -> bool:

@@ -38,10 +38,11 @@ class Login:
     revoked_at: datetime | None
 
     @classmethod
-    def from_row(cls, row: Mapping[str, Any]) -> Login:
+    def from_row(cls, row: Mapping[Any, Any]) -> Login:
         """Return the login in a row whose columns are labelled ``login_…``."""
-        values = {name: row[f"login_{name}"] for name in cls.__dataclass_fields__}
-        return cls(**{name: aware(value) if isinstance(value, datetime) else value for name, value in values.items()})
+        values: dict[str, Any] = {name: row[f"login_{name}"] for name in cls.__dataclass_fields__}
+        moments = {name: aware(value) for name, value in values.items() if isinstance(value, datetime)}
+        return cls(**{**values, **moments})
 
     def is_alive(self, now: datetime) -> bool:
         """Tell whether it was neither revoked nor outlived."""

@@ -101,7 +101,7 @@ def mount(app: Flask, blueprint: Blueprint) -> None:
 
 
 def _exempt_once(app: Flask, blueprint: Blueprint) -> Callable[[], None]:
-    done = []
+    done: list[bool] = []
 
     def exempt() -> None:
         # Here, and not at once: the host may set up CSRFProtect after us. Ours is checked by the view.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from flask import Blueprint, Response, abort, make_response, render_template, request, url_for
@@ -17,28 +18,28 @@ _MAIL_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors '
 def mount(blueprint: Blueprint, web: Web, recorded: RecordingTransport) -> None:
     """Add the inbox's pages to the blueprint. Only ever called in debug."""
 
-    def page(template: str, **data: Any) -> Response:
+    def page(name: str, data: Mapping[str, Any]) -> Response:
         context = {**web.pages.frame(web.services), "data": data}
-        return make_response(render_template(f"accountflow/{template}.html", **context))
+        return make_response(render_template(f"accountflow/{name}.html", **context))
 
     @blueprint.get("/_dev/mail", endpoint="dev_mail")
     def show_all() -> Response:
         _require_loopback()
-        return page("dev_mail", mails=[_row(number, letter) for number, letter in recorded.letters])
+        return page("dev_mail", {"mails": [_row(number, letter) for number, letter in recorded.letters]})
 
     @blueprint.get("/_dev/mail/<int:number>", endpoint="dev_mail_show")
     def show_one(number: int) -> Response:
         _require_loopback()
         letter = dict(recorded.letters).get(number) or abort(404)
-        return page(
-            "dev_mail_show",
+        shown = {
             **_row(number, letter),
-            headers=letter.headers(),
-            text=letter.text,
-            link=letter.link,
-            html_url=url_for("accountflow.dev_mail_html", number=number),
-            list_url=url_for("accountflow.dev_mail"),
-        )
+            "headers": letter.headers(),
+            "text": letter.text,
+            "link": letter.link,
+            "html_url": url_for("accountflow.dev_mail_html", number=number),
+            "list_url": url_for("accountflow.dev_mail"),
+        }
+        return page("dev_mail_show", shown)
 
     @blueprint.get("/_dev/mail/<int:number>/html", endpoint="dev_mail_html")
     def show_html(number: int) -> Response:

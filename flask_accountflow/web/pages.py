@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from flask import Response, make_response, redirect, render_template, request, url_for
+from flask import Response, make_response, redirect, render_template, request, session, url_for
 from wtforms import Form
 
 from .. import sessions
@@ -81,7 +81,7 @@ class Pages:
 
     def visit(self, services: Services, form: Form | None) -> Visit:
         """Return who calls, with the secret that this browser was given beside its first form."""
-        return plain_visit(services, kind=BROWSER, nonce=sessions.session.get(sessions.NONCE))
+        return plain_visit(services, kind=BROWSER, nonce=session.get(sessions.NONCE))
 
     def answer(self, services: Services, action: Action, outcome: Outcome, form: Form | None) -> Response:
         """Return a page, or send the browser on after a post."""
@@ -98,7 +98,7 @@ class Pages:
         if outcome.sign_in is not None:
             sessions.begin(outcome.sign_in)
         elif outcome.email is not None:
-            sessions.session[sessions.EMAIL] = outcome.email
+            session[sessions.EMAIL] = outcome.email
         name = outcome.go if outcome.go is not None else "me"
         address = destination(name, services.settings, outcome.next)
         if name == "verify_done":
@@ -111,7 +111,7 @@ class Pages:
             return self.to_login(services)
         email = refusal.data.get("email") or (form["email"].data if form is not None and "email" in form else None)
         if isinstance(email, str) and len(email) <= 254 and action is not None and action.guard == "form":
-            sessions.session[sessions.EMAIL] = email  # the next form is filled in with it
+            session[sessions.EMAIL] = email  # the next form is filled in with it
         if refusal.go is not None:
             return make_response(redirect(url_for(f"accountflow.{refusal.go}", unverified=1), code=303))
         status = 422 if refusal.code == "invalid_credentials" else refusal.status
@@ -164,7 +164,7 @@ class Pages:
             data |= _way_on(refusal, action)
         wanted = safe_next(request.values.get("next"), services.settings)
         if form is not None and "email" in form and not form["email"].data:
-            form["email"].data = sessions.session.get(sessions.EMAIL)
+            form["email"].data = session.get(sessions.EMAIL)
         if action is not None and action.decorate is not None:
             data |= getattr(self, action.decorate)(services, data)
         context = {
@@ -197,7 +197,7 @@ class Pages:
     def signup_sent(self, services: Services, data: Mapping[str, Any]) -> dict[str, Any]:
         """Return what the "check your email" page says."""
         return {
-            "email": sessions.session.get(sessions.EMAIL),
+            "email": session.get(sessions.EMAIL),
             "expires_in_text": in_words(services.settings.verify_max_age),
             "sender": services.settings.mail_sender_name or services.settings.mail_sender or None,
             "unverified": "unverified" in request.args,
@@ -205,11 +205,11 @@ class Pages:
 
     def reset_sent(self, services: Services, data: Mapping[str, Any]) -> dict[str, Any]:
         """Return what the page after a reset request says."""
-        return {"email": sessions.session.get(sessions.EMAIL), "new_link_url": url_for("accountflow.reset_request")}
+        return {"email": session.get(sessions.EMAIL), "new_link_url": url_for("accountflow.reset_request")}
 
     def reset_done(self, services: Services, data: Mapping[str, Any]) -> dict[str, Any]:
         """Return what the page after a reset says."""
-        return {"email": sessions.session.get(sessions.EMAIL)}
+        return {"email": session.get(sessions.EMAIL)}
 
     def verify_done(self, services: Services, data: Mapping[str, Any]) -> dict[str, Any]:
         """Return what the page after a confirmation says."""
@@ -217,14 +217,14 @@ class Pages:
         return {
             "already": status == "already_verified",
             "discarded": status == "discarded",
-            "email": sessions.session.get(sessions.EMAIL),
+            "email": session.get(sessions.EMAIL),
         }
 
     def verify(self, services: Services, data: Mapping[str, Any]) -> dict[str, Any]:
         """Return who else is logged in here, since confirming will not switch."""
         if "expires_at" not in data or data.get("status") == "already_verified":
             return self.verify_done(services, data)
-        found = sessions.current() if sessions.SID in sessions.session else None
+        found = sessions.current() if sessions.SID in session else None
         return {"other_user": None if found is None else found.user.email}
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
-from flask import Request, Response, request, url_for
+from flask import Request, Response, request, session, url_for
 from wtforms import Form
 
 from .. import sessions
@@ -43,7 +43,7 @@ class Programs:
     def protect(self, services: Services, action: Action, form: Form | None) -> None:
         """Refuse what another site's page sent, and a cookie without the token that goes with it."""
         origin.check_origin(services.settings)
-        if _wants_cookie(form) or (action.uses_cookie and sessions.SID in sessions.session):
+        if _wants_cookie(form) or (action.uses_cookie and sessions.SID in session):
             origin.check_cookie_caller()
 
     def check(self, form: Form) -> None:
@@ -56,7 +56,7 @@ class Programs:
 
     def answer(self, services: Services, action: Action, outcome: Outcome, form: Form | None) -> Response:
         """Return the JSON answer to what a flow did."""
-        if outcome.signed_out and sessions.SID in sessions.session:
+        if outcome.signed_out and sessions.SID in session:
             sessions.end()
         if outcome.status == 204:
             return Response(status=204)

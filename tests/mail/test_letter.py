@@ -1,0 +1,133 @@
+"""Letters and their MIME form."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from typing import Any
+
+import pytest
+
+from flask_accountflow.mail.letter import Letter, render_message
+
+LINK = "https://shop.example/auth/verify/" + "a.b-_" * 16 + "abc"
+
+
+def letter(**values: Any) -> Letter:
+    """Return a letter."""
+    return Letter(
+        **{
+            "to": "ada@example.com",
+            "subject": "Confirm your email for Shop",
+            "text": f"Hello,\n\n{LINK}\n\nIt works once.\n",
+            "html": f'<p>Hello, <a href="{LINK}">Confirm email</a></p>',
+            "message_id": "0123456789abcdef@shop.example",
+            "sender": "hello@shop.example",
+            "sender_name": "Shop",
+            "date": datetime(2026, 3, 29, 0, 59, 30, tzinfo=timezone.utc),
+            "language": "en",
+            "template": "verify",
+            "link": LINK,
+            **values,
+        }
+    )
+
+
+def sent(one: Letter) -> EmailMessage:
+    """Return what a recipient's program reads."""
+    return message_from_bytes(render_message(one).as_bytes(), policy=policy.default)  # type: ignore[return-value]
+
+
+def bodies(message: EmailMessage) -> list[tuple[str, str]]:
+    return [(part.get_content_type(), part.get_content().replace("\r\n", "\n")) for part in message.iter_parts()]
+
+
+def test_two_parts() -> None:
+    """A letter is one text and one HTML part, in that order, with nothing around them."""
+    one = letter()
+
+    message = sent(one)
+
+    assert message.get_content_type() == "multipart/alternative"
+    assert bodies(message) == [("text/plain", one.text), ("text/html", one.html + "\n")]
+
+
+def test_headers() -> None:
+    """The headers say who wrote it, that a machine did, and which mail it is."""
+    message = sent(letter(reply_to="help@shop.example"))
+
+    assert dict(message.items()) | {"Content-Type": None} == {
+        "From": "Shop <hello@shop.example>",
+        "To": "ada@example.com",
+        "Reply-To": "help@shop.example",
+        "Subject": "Confirm your email for Shop",
+        "Date": "Sun, 29 Mar 2026 00:59:30 +0000",
+        "Message-ID": "<0123456789abcdef@shop.example>",
+        "Auto-Submitted": "auto-generated",
+        "X-Auto-Response-Suppress": "All",
+        "X-Entity-Ref-ID": "0123456789abcdef@shop.example",
+        "Content-Language": "en",
+        "MIME-Version": "1.0",
+        "Content-Type": None,
+    }
+
+
+def test_no_reply_to() -> None:
+    """Without a mailbox for replies there is no such header."""
+    assert sent(letter())["Reply-To"] is None
+
+
+@pytest.mark.parametrize("name", ["Ädas Käsehaus", 'Shop, "the" <best>', "店", "x" * 120])
+def test_sender_name(name: str) -> None:
+    """Any name of a site arrives, and never changes the address."""
+    message = sent(letter(sender_name=name))
+
+    [address] = message["From"].addresses
+    assert (address.display_name, address.addr_spec) == (name, "hello@shop.example")
+
+
+@pytest.mark.parametrize("to", ['"a b"@example.com', "o'hara+x@example.com", "a@xn--bcher-kva.example"])
+def test_recipient(to: str) -> None:
+    """Any valid address arrives as it is stored."""
+    message = sent(letter(to=to))
+
+    [address] = message["To"].addresses
+    assert address.addr_spec == to
+
+
+def test_other_languages() -> None:
+    """Subject and text arrive in any script."""
+    one = letter(subject="Подтвердите адрес – Käse" * 4, text="Grüße – 你好\n" * 9, html="<p>Grüße – 你好</p>\n")
+
+    message = sent(one)
+
+    assert message["Subject"] == one.subject
+    assert bodies(message) == [("text/plain", one.text), ("text/html", one.html)]
+
+
+@pytest.mark.parametrize("text", ["Bye.", "Tschüß!", "再见" * 300, "long line " * 200])
+def test_lines_on_the_wire(text: str) -> None:
+    """No line is longer than mail servers take, everything is ASCII, and the link arrives whole."""
+    one = letter(text=f"{LINK}\n{text}\n", html=f"<p>{LINK}</p>{text}")
+
+    wire = render_message(one).as_bytes()
+
+    assert max(len(line) for line in wire.split(b"\r\n")) <= 998
+    assert wire.isascii()
+    assert LINK in bodies(sent(one))[0][1].splitlines()
+
+
+def test_readable_link() -> None:
+    """An English letter holds its link in one piece even before decoding."""
+    assert LINK.encode() in render_message(letter()).as_bytes().split(b"\r\n")
+
+
+@pytest.mark.parametrize("sign", ["\r", "\n", "\r\n", "\r\n ", "\x00", "\x85", "\u2028", "\u2029"])
+@pytest.mark.parametrize("name", ["to", "subject", "sender", "sender_name", "message_id", "language", "reply_to"])
+def test_header_injection(name: str, sign: str) -> None:
+    """Nothing that goes into a header may hold what could end it, and the refusal does not repeat it."""
+    with pytest.raises(ValueError, match=f"the {name} of a letter") as caught:
+        letter(**{name: f"secret{sign}Bcc: eve@example.com"})
+
+    assert "secret" not in str(caught.value)
