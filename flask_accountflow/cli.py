@@ -26,6 +26,9 @@ from .web.visits import form_meta
 accountflow = AppGroup("accountflow", help="Accounts: tables, configuration, users and mail.")
 
 
+_MIGRATE = "Run 'flask db migrate' and 'flask db upgrade'."
+
+
 def _services() -> Services:
     services: Services = current_app.extensions["accountflow"]
     return services
@@ -76,12 +79,12 @@ def _missing_tables(services: Services) -> Iterator[str]:
     tables = services.store.tables
     for table in (tables.user, tables.token, tables.session, tables.mail):
         if not inspector.has_table(table.name, schema=table.schema):
-            yield f"The table {table.fullname} is missing. Run 'flask db migrate' and 'flask db upgrade'."
+            yield f"The table {table.fullname} is missing. {_MIGRATE}"
             continue
         there = {column["name"] for column in inspector.get_columns(table.name, schema=table.schema)}
         lacking = sorted(column.name for column in table.columns if column.name not in there)
         if lacking:
-            yield f"The table {table.fullname} lacks {', '.join(lacking)}. Run 'flask db migrate' and 'flask db upgrade'."
+            yield f"The table {table.fullname} lacks {', '.join(lacking)}. {_MIGRATE}"
 
 
 def _hints(services: Services, deployment: list[str]) -> Iterator[str]:

@@ -16,7 +16,8 @@ from typing import Any, Literal, TypeVar
 from wtforms import Form
 
 from .passwords import Hasher, PasswordPolicy
-from .settings import DAY, Settings
+from .rules import DAY
+from .settings import Settings
 from .store import Store
 from .store.accounts import Account
 from .store.outbox import Draft, Posted

@@ -213,7 +213,9 @@ def from_browser(form_class: type[F], data: MultiDict[str, str], meta: Mapping[s
         values.setlist(name, [value])
     form = form_class(values, meta=dict(meta))
     twice = [
-        field.name for field in form if not isinstance(field, SelectMultipleField) and len(values.getlist(field.name)) > 1
+        field.name
+        for field in form
+        if not isinstance(field, SelectMultipleField) and len(values.getlist(field.name)) > 1
     ]
     if twice:
         raise refused(form, [FieldFault(name, "invalid_type", "Send this once.") for name in twice])

@@ -10,21 +10,16 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import os
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+from . import rules
 from .errors import ConfigError
+from .rules import DAY, HOUR, MINUTE, Rate
 
 PREFIX = "ACCOUNTFLOW_"
-
-MINUTE, HOUR, DAY = 60, 3600, 86400
-
-_SECONDS = {"second": 1, "minute": MINUTE, "hour": HOUR, "day": DAY}
-_RATE = re.compile(r"\s*(\d+)\s*/\s*(\d*)\s*(second|minute|hour|day)s?\s*")
-_PEPPER_ID = re.compile(r"[A-Za-z0-9_-]{1,16}")
 
 # Values that tutorials print; whoever has read one can sign our links.
 _KNOWN_SECRETS = frozenset(
@@ -34,152 +29,9 @@ _KNOWN_SECRETS = frozenset(
 _SECRET_MIN_BYTES = 16
 
 
-@dataclass(frozen=True)
-class Rate:
-    """So many within so many seconds."""
-
-    count: int
-    seconds: int
-
-    def __str__(self) -> str:
-        for name, unit in reversed(_SECONDS.items()):
-            if self.seconds % unit == 0:
-                times = self.seconds // unit
-                return f"{self.count}/{'' if times == 1 else f'{times} '}{name}"
-        raise AssertionError("every number of seconds is divisible by one")  # pragma: no cover
-
-
-Rule = Callable[[Any], Any]
-
-
-def parse_rates(text: str) -> tuple[Rate, ...]:
-    """Return the limits that ``text`` names, such as ``10/5 minute;30/hour``.
-
-    Raises :exc:`ValueError` with a sentence for the operator.
-    """
-    rates = []
-    for part in text.split(";"):
-        found = _RATE.fullmatch(part)
-        if found is None or int(found[1]) == 0 or found[2] == "0":
-            raise ValueError("must be limits such as '10/5 minute;30/hour'")
-        rates.append(Rate(int(found[1]), int(found[2] or 1) * _SECONDS[found[3]]))
-    return tuple(rates)
-
-
-def _flag(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError("must be True or False")
-    return value
-
-
-def _whole(least: int, most: int) -> Rule:
-    def rule(value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-            raise ValueError(f"must be a whole number from {least} to {most}")
-        return value
-
-    return rule
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or not value.strip() or any(ord(sign) < 32 for sign in value):
-        raise ValueError("must be a line of text")
-    return value
-
-
-def _choice(*names: str) -> Rule:
-    def rule(value: Any) -> str:
-        if value not in names:
-            raise ValueError("must be one of " + ", ".join(repr(name) for name in names))
-        return str(value)
-
-    return rule
-
-
-def _choice_or_callable(*names: str) -> Rule:
-    named = _choice(*names)
-
-    def rule(value: Any) -> Any:
-        return value if callable(value) else named(value)
-
-    return rule
-
-
-def _optional(rule: Rule) -> Rule:
-    return lambda value: None if value is None else rule(value)
-
-
-def _web_address(value: Any) -> str:
-    text = _text(value)
-    parts = urlsplit(text)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment or parts.username:
-        raise ValueError("must be an address such as 'https://www.example.com', without query or fragment")
-    return text.rstrip("/")
-
-
-def _origin(value: Any) -> str:
-    text = _web_address(value)
-    if urlsplit(text).path:
-        raise ValueError("must be origins such as 'https://app.example.com', without a path")
-    return text.lower()
-
-
-def _link_template(value: Any) -> str:
-    text = _text(value)
-    if text.count("{token}") != 1 or not urlsplit(text).hostname:
-        raise ValueError("must be an address with {token} once, such as 'https://app.example.com/verify?token={token}'")
-    return text
-
-
-def _prefix(value: Any) -> str:
-    if value in ("", None):
-        return ""
-    text = _text(value)
-    if not text.startswith("/") or text.endswith("/") or "<" in text:
-        raise ValueError("must start with a slash and not end with one, such as '/auth'")
-    return text
-
-
-def _destination(value: Any) -> str:
-    text = _text(value)
-    if (text.startswith("/") and not text.startswith("//")) or urlsplit(text).scheme in {"http", "https"}:
-        return text
-    raise ValueError("must be a path such as '/home', or a whole address")
-
-
-def _several(rule: Rule) -> Rule:
-    def checked(value: Any) -> tuple[Any, ...]:
-        if isinstance(value, str) or not isinstance(value, (list, tuple, set, frozenset)):
-            raise ValueError("must be a list")
-        return tuple(rule(item) for item in value)
-
-    return checked
-
-
-def _rates(value: Any) -> tuple[Rate, ...]:
-    return parse_rates(_text(value))
-
-
-def _peppers(value: Any) -> tuple[tuple[str, str], ...]:
-    sentence = "must be a list of (id, key) pairs, newest first: ids of up to 16 letters or digits, keys of 32 or more"
-    if isinstance(value, (str, bytes)) or not isinstance(value, (list, tuple)):
-        raise ValueError(sentence)
-    rows = []
-    for row in value:
-        if not isinstance(row, (list, tuple)) or len(row) != 2:
-            raise ValueError(sentence)
-        name, key = row
-        if not isinstance(name, str) or not isinstance(key, str) or not _PEPPER_ID.fullmatch(name) or len(key) < 32:
-            raise ValueError(sentence)
-        rows.append((name, key))
-    if len({name for name, _ in rows}) < len(rows):
-        raise ValueError("names an id twice; every pepper needs an id of its own")
-    return tuple(rows)
-
-
-def declare(default: Any, rule: Rule, sentence: str, *, unit: str = "", optional: bool = False) -> Any:
+def declare(default: Any, rule: rules.Rule, sentence: str, *, unit: str = "", optional: bool = False) -> Any:
     """Return the dataclass field of one setting."""
-    checked = _optional(rule) if optional else rule
+    checked = rules.optional(rule) if optional else rule
     return field(default=default, metadata={"rule": checked, "sentence": sentence, "unit": unit})
 
 
@@ -189,140 +41,157 @@ class Settings:
 
     base_url: str | None = declare(
         None,
-        _web_address,
+        rules.web_address,
         "Scheme, host and perhaps path of every mailed link. Never taken from a request. "
         "Required outside debug and testing, where the loopback address of the request stands in.",
         optional=True,
     )
-    url_prefix: str = declare("/auth", _prefix, "Where the pages and the JSON API are mounted.")
-    site_name: str = declare("", _text, "The name of the site in pages and mails. Default: the app's name.")
-    support_email: str | None = declare(None, _text, "Shown on every page and in every mail.", optional=True)
-    support_url: str | None = declare(None, _web_address, "Shown on every page and in every mail.", optional=True)
-    stylesheets: tuple[str, ...] = declare((), _several(_text), "Style sheets added after ours, in this order.")
+    url_prefix: str = declare("/auth", rules.prefix, "Where the pages and the JSON API are mounted.")
+    site_name: str = declare("", rules.line, "The name of the site in pages and mails. Default: the app's name.")
+    support_email: str | None = declare(None, rules.line, "Shown on every page and in every mail.", optional=True)
+    support_url: str | None = declare(None, rules.web_address, "Shown on every page and in every mail.", optional=True)
+    stylesheets: tuple[str, ...] = declare(
+        (), rules.several(rules.line), "Style sheets added after ours, in this order."
+    )
 
-    signup_enabled: bool = declare(True, _flag, "Whether strangers may create accounts.")
+    signup_enabled: bool = declare(True, rules.flag, "Whether strangers may create accounts.")
     login_on_verify: str = declare(
         "same-browser",
-        _choice("same-browser", "always", "never"),
+        rules.choice("same-browser", "always", "never"),
         "When confirming an address also logs in. 'always' lets whoever holds the link in.",
     )
     login_on_reset: str = declare(
-        "json", _choice("json", "always", "never"), "When setting a new password by link also logs in."
+        "json", rules.choice("json", "always", "never"), "When setting a new password by link also logs in."
     )
 
     verify_url: str | None = declare(
-        None, _link_template, "Your own page for confirming an address, with {token}. Default: ours.", optional=True
+        None,
+        rules.link_template,
+        "Your own page for confirming an address, with {token}. Default: ours.",
+        optional=True,
     )
     reset_url: str | None = declare(
-        None, _link_template, "Your own page for setting a password, with {token}. Default: ours.", optional=True
+        None, rules.link_template, "Your own page for setting a password, with {token}. Default: ours.", optional=True
     )
-    login_url: str | None = declare(
-        None, _destination, "Your own login page. Default: ours.", optional=True
+    login_url: str | None = declare(None, rules.destination, "Your own login page. Default: ours.", optional=True)
+    after_login: str = declare("/", rules.destination, "Where a login leads when no next page was asked for.")
+    after_logout: str | None = declare(
+        None, rules.destination, "Where a logout leads. Default: the login page.", optional=True
     )
-    after_login: str = declare("/", _destination, "Where a login leads when no next page was asked for.")
-    after_logout: str | None = declare(None, _destination, "Where a logout leads. Default: the login page.", optional=True)
     trusted_origins: tuple[str, ...] = declare(
-        (), _several(_origin), "Other origins that ?next= may lead to and that may post to us."
+        (), rules.several(rules.origin), "Other origins that ?next= may lead to and that may post to us."
     )
 
     # OWASP Forgot Password Cheat Sheet and NIST SP 800-63B-4 section 4.2: at most a day for a reset by mail.
-    verify_max_age: int = declare(DAY, _whole(MINUTE, 30 * DAY), "How long a confirmation link works.", unit="seconds")
-    reset_max_age: int = declare(HOUR, _whole(MINUTE, DAY), "How long a reset link works.", unit="seconds")
+    verify_max_age: int = declare(
+        DAY, rules.whole(MINUTE, 30 * DAY), "How long a confirmation link works.", unit="seconds"
+    )
+    reset_max_age: int = declare(HOUR, rules.whole(MINUTE, DAY), "How long a reset link works.", unit="seconds")
     unverified_max_age: int = declare(
-        7 * DAY, _whole(HOUR, 365 * DAY), "When purge removes an account that was never confirmed.", unit="seconds"
+        7 * DAY, rules.whole(HOUR, 365 * DAY), "When purge removes an account that was never confirmed.", unit="seconds"
     )
     link_keep_age: int = declare(
         30 * DAY,
-        _whole(0, 3650 * DAY),
+        rules.whole(0, 3650 * DAY),
         "How long a dead link's row is kept after its expiry, to tell its owner why it is dead.",
         unit="seconds",
     )
     resend_after: int = declare(
-        MINUTE, _whole(1, HOUR), "A second mail of one kind to one address waits this long.", unit="seconds"
+        MINUTE, rules.whole(1, HOUR), "A second mail of one kind to one address waits this long.", unit="seconds"
     )
 
-    # NIST SP 800-63B-4 section 3.1.1.2: 8 at the very least, 15 where the password is the only factor, 64 and more allowed.
-    password_min_length: int = declare(12, _whole(8, 128), "Shortest new password.", unit="code points")
-    password_max_length: int = declare(256, _whole(64, 4096), "Longest new password.", unit="code points")
+    # NIST SP 800-63B-4 section 3.1.1.2: 8 at the very least, 15 where the password is the only factor,
+    # and 64 must be allowed.
+    password_min_length: int = declare(12, rules.whole(8, 128), "Shortest new password.", unit="code points")
+    password_max_length: int = declare(256, rules.whole(64, 4096), "Longest new password.", unit="code points")
     # OWASP Password Storage Cheat Sheet: bcrypt with a work factor of 10 or more.
-    bcrypt_rounds: int = declare(12, _whole(4, 18), "bcrypt's cost. A login rehashes when it changes.")
+    bcrypt_rounds: int = declare(12, rules.whole(4, 18), "bcrypt's cost. A login rehashes when it changes.")
     password_peppers: tuple[tuple[str, str], ...] = declare(
-        (), _peppers, "Keys mixed into every password hash, as (id, key), newest first. Never SECRET_KEY."
+        (), rules.peppers, "Keys mixed into every password hash, as (id, key), newest first. Never SECRET_KEY."
     )
     hash_concurrency: int = declare(
-        min(2, os.cpu_count() or 1), _whole(1, 1024), "Passwords hashed at once by one process. Default: up to 2."
+        min(2, os.cpu_count() or 1), rules.whole(1, 1024), "Passwords hashed at once by one process. Default: up to 2."
     )
-    hash_queue: int = declare(1, _whole(0, 100_000), "Requests that may wait for a hash; the next one gets 503.")
-    hash_wait: int = declare(5, _whole(0, 600), "How long such a request waits.", unit="seconds")
+    hash_queue: int = declare(1, rules.whole(0, 100_000), "Requests that may wait for a hash; the next one gets 503.")
+    hash_wait: int = declare(5, rules.whole(0, 600), "How long such a request waits.", unit="seconds")
 
-    access_token_max_age: int = declare(15 * MINUTE, _whole(1, DAY), "Life of an access token.", unit="seconds")
+    access_token_max_age: int = declare(15 * MINUTE, rules.whole(1, DAY), "Life of an access token.", unit="seconds")
     refresh_token_max_age: int = declare(
-        30 * DAY, _whole(1, 365 * DAY), "Life of a refresh family, from login. It does not slide.", unit="seconds"
+        30 * DAY, rules.whole(1, 365 * DAY), "Life of a refresh family, from login. It does not slide.", unit="seconds"
     )
     refresh_reuse_grace: int = declare(
         0,
-        _whole(0, 60),
+        rules.whole(0, 60),
         "A refresh token used again within this time gets the present pair; later use ends the family. "
         "10 helps phones on bad networks.",
         unit="seconds",
     )
-    jwt_issuer: str | None = declare(None, _text, "The iss of access tokens. Default: the base address.", optional=True)
-    jwt_audience: str | None = declare(None, _text, "The aud of access tokens. Default: the issuer.", optional=True)
+    jwt_issuer: str | None = declare(
+        None, rules.line, "The iss of access tokens. Default: the base address.", optional=True
+    )
+    jwt_audience: str | None = declare(
+        None, rules.line, "The aud of access tokens. Default: the issuer.", optional=True
+    )
 
     # NIST SP 800-63B-4 section 2.1.3: 30 days at most at AAL1.
     session_max_age: int = declare(
-        14 * DAY, _whole(1, 30 * DAY), "Life of a login that is remembered.", unit="seconds"
+        14 * DAY, rules.whole(1, 30 * DAY), "Life of a login that is remembered.", unit="seconds"
     )
     session_idle_max_age: int = declare(
-        DAY, _whole(1, 30 * DAY), "An unremembered login ends after this long without a request.", unit="seconds"
+        DAY, rules.whole(1, 30 * DAY), "An unremembered login ends after this long without a request.", unit="seconds"
     )
-    remember_default: bool = declare(True, _flag, "Whether 'Keep me logged in' is ticked at first.")
+    remember_default: bool = declare(True, rules.flag, "Whether 'Keep me logged in' is ticked at first.")
 
     mail_transport: str = declare(
         "auto",
-        _choice("auto", "smtp", "file", "console"),
+        rules.choice("auto", "smtp", "file", "console"),
         "'smtp' sends by Flask-Mail, 'file' appends to MAIL_FILE, 'console' prints. "
         "'auto' is 'console' in debug without MAIL_SERVER, else 'smtp'.",
     )
-    mail_file: str = declare("mail.log", _text, "The file of the 'file' transport.")
+    mail_file: str = declare("mail.log", rules.line, "The file of the 'file' transport.")
     mail_kick: Any = declare(
         "thread",
-        _choice_or_callable("thread", "inline", "worker"),
+        rules.choice_or_callable("thread", "inline", "worker"),
         "What starts delivery after a commit: a thread of this process, the request itself, "
         "only 'flask accountflow deliver', or a callable of yours.",
     )
-    mail_timeout: int = declare(10, _whole(1, 30), "How long one step of an SMTP dialogue may take.", unit="seconds")
+    mail_timeout: int = declare(
+        10, rules.whole(1, 30), "How long one step of an SMTP dialogue may take.", unit="seconds"
+    )
     mail_ca_file: str | None = declare(
-        None, _text, "CA certificates that the mail server is checked against. Default: the system's.", optional=True
+        None,
+        rules.line,
+        "CA certificates that the mail server is checked against. Default: the system's.",
+        optional=True,
     )
     mail_per_address: tuple[Rate, ...] = declare(
-        (Rate(3, HOUR), Rate(10, DAY)), _rates, "Mails of one kind to one address. More are dropped, silently."
+        (Rate(3, HOUR), Rate(10, DAY)), rules.rates, "Mails of one kind to one address. More are dropped, silently."
     )
 
-    ratelimit_enabled: bool = declare(True, _flag, "Whether guessing is limited.")
+    ratelimit_enabled: bool = declare(True, rules.flag, "Whether guessing is limited.")
     ratelimit_storage_uri: str = declare(
-        "memory://", _text, "Where the limits are counted. 'redis://…' when there is more than one process."
+        "memory://", rules.line, "Where the limits are counted. 'redis://…' when there is more than one process."
     )
     ratelimit_login: tuple[Rate, ...] = declare(
-        (Rate(10, 5 * MINUTE), Rate(30, HOUR), Rate(100, 30 * DAY)), _rates, "Failed logins per submitted address."
+        (Rate(10, 5 * MINUTE), Rate(30, HOUR), Rate(100, 30 * DAY)), rules.rates, "Failed logins per submitted address."
     )
-    ratelimit_login_ip: tuple[Rate, ...] = declare((Rate(20, MINUTE),), _rates, "Failed logins per network.")
+    ratelimit_login_ip: tuple[Rate, ...] = declare((Rate(20, MINUTE),), rules.rates, "Failed logins per network.")
     ratelimit_mail_ip: tuple[Rate, ...] = declare(
-        (Rate(60, HOUR),), _rates, "Requests that may cause a mail, per network."
+        (Rate(60, HOUR),), rules.rates, "Requests that may cause a mail, per network."
     )
     ratelimit_token_ip: tuple[Rate, ...] = declare(
-        (Rate(20, MINUTE),), _rates, "Links and refresh tokens that did not work, per network."
+        (Rate(20, MINUTE),), rules.rates, "Links and refresh tokens that did not work, per network."
     )
 
     email_allow_special: bool = declare(
-        False, _flag, "Accept addresses such as dev@local. For debug and testing only."
+        False, rules.flag, "Accept addresses such as dev@local. For debug and testing only."
     )
     cookie_defaults: bool = declare(
-        True, _flag, "Give the app's session cookie SameSite=Lax, and Secure when BASE_URL is https."
+        True, rules.flag, "Give the app's session cookie SameSite=Lax, and Secure when BASE_URL is https."
     )
-    security_headers: bool = declare(True, _flag, "Send Content-Security-Policy and its like with our own pages.")
-    hsts: bool = declare(False, _flag, "Send Strict-Transport-Security with our own pages, over https.")
-    allow_insecure: bool = declare(False, _flag, "Permit the values that are refused as dangerous.")
+    security_headers: bool = declare(True, rules.flag, "Send Content-Security-Policy and its like with our own pages.")
+    hsts: bool = declare(False, rules.flag, "Send Strict-Transport-Security with our own pages, over https.")
+    allow_insecure: bool = declare(False, rules.flag, "Permit the values that are refused as dangerous.")
 
     # What we need of the host's own configuration; not ACCOUNTFLOW_ keys.
     secret_keys: tuple[str | bytes, ...] = field(default=(), repr=False)
@@ -436,7 +305,9 @@ def _secret_keys(config: Mapping[str, Any]) -> tuple[tuple[str | bytes, ...], li
     faults = []
     secret = config.get("SECRET_KEY")
     if not isinstance(secret, (str, bytes)) or not secret:
-        faults.append("SECRET_KEY is missing. Set it to the output of: python -c 'import secrets; print(secrets.token_hex())'")
+        faults.append(
+            "SECRET_KEY is missing. Set it to the output of: python -c 'import secrets; print(secrets.token_hex())'"
+        )
         secret = b""
     fallbacks = config.get("SECRET_KEY_FALLBACKS")
     if fallbacks is None:

@@ -12,7 +12,7 @@ import ipaddress
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,7 +21,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 from .errors import Refusal
-from .settings import Rate
+from .rules import Rate
 
 Clock = Callable[[], float]
 
@@ -130,7 +130,7 @@ class LimitsThrottle:
     def reserve(self, **subjects: str) -> Reservation:
         """Count one try for each budget. Raises a ``rate_limited`` :exc:`.Refusal` when one is used up."""
         now = self._clock()
-        windows = list(self._windows(subjects, now))
+        windows = self._windows(subjects, now)
         for counters, share in self._counters:
             with suppress(_StoreDown):
                 return _reserve(counters, windows, share, now)
@@ -138,17 +138,20 @@ class LimitsThrottle:
 
     def clear(self, **subjects: str) -> None:
         """Forget all tries of these subjects."""
-        windows = list(self._windows(subjects, self._clock()))
+        windows = self._windows(subjects, self._clock())
         for counters, _ in self._counters:
             _settle(counters, windows, "clear")
 
-    def _windows(self, subjects: Mapping[str, str], now: float) -> Iterator[_Window]:
+    def _windows(self, subjects: Mapping[str, str], now: float) -> list[_Window]:
+        """Return the present windows of these subjects, the longest first: its end is what retry_after says."""
+        windows = []
         for name, subject in subjects.items():
             budget = self._budgets[name]
             known = hmac.digest(self._key, f"{name}:{subject}".encode("utf-8", "surrogatepass"), "sha256").hex()
             for rate in budget.rates:
                 end = (int(now // rate.seconds) + 1) * rate.seconds
-                yield _Window(f"{known}:{rate.seconds}:{end}", rate, end, budget.on_success)
+                windows.append(_Window(f"{known}:{rate.seconds}:{end}", rate, end, budget.on_success))
+        return sorted(windows, key=lambda window: -window.rate.seconds)
 
 
 class _Window(NamedTuple):
@@ -161,14 +164,12 @@ class _Window(NamedTuple):
 
 
 def _reserve(counters: _Memory | _Store, windows: list[_Window], share: int, now: float) -> Reservation:
-    # All are counted before any is compared: that is what holds against a volley.
-    counts = [counters.incr(window.name, window.rate.seconds) for window in windows]
-    limits = [max(1, window.rate.count // share) for window in windows]
-    full = [window for window, count, limit in zip(windows, counts, limits, strict=True) if count > limit]
-    if full:
-        _settle(counters, windows, "return")
-        seconds = max(math.ceil(window.end - now) for window in full)
-        raise Refusal("rate_limited", extra={"retry_after": max(1, seconds)})
+    # Each is counted before it is compared: that is what holds against a volley. What is refused at one window
+    # counts at no later one, or a volley would refuse itself.
+    for number, window in enumerate(windows, 1):
+        if counters.incr(window.name, window.rate.seconds) > max(1, window.rate.count // share):
+            _settle(counters, windows[:number], "return")
+            raise Refusal("rate_limited", extra={"retry_after": max(1, math.ceil(window.end - now))})
     return Reservation(lambda how: _settle(counters, windows, how))
 
 

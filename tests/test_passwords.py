@@ -269,8 +269,7 @@ class TestGate:
                 pass
             assert caught.value.code == "busy"
 
-        with gate:
-            pass
+        assert [gate._room.acquire(blocking=False) for _ in range(3)] == [True, True, False]
 
     def test_a_fault_inside_leaves_the_gate_open(self) -> None:
         """An exception gives the place back."""

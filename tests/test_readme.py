@@ -135,7 +135,8 @@ def server(tmp_path: Path) -> Iterator[Server]:
     """The README's app in a folder of its own, made and served by the README's two commands."""
     (tmp_path / "app.py").write_text(_app_py(), encoding="utf-8")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("FLASK_")}
-    environment["PYTHONUNBUFFERED"] = "1"
+    # The package of this checkout, whether it is installed or not; and no line may wait in a buffer.
+    environment |= {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
     prepare, run = _flask_commands()
     python = [sys.executable, "-m"]
     subprocess.run([*python, *prepare], check=True, cwd=tmp_path, env=environment, timeout=60, capture_output=True)

@@ -29,9 +29,12 @@ def create_user(services: Services, form: CreateUserForm) -> Outcome:
 def _create(services: Services, form: CreateUserForm, password_hash: str | None) -> Account:
     address, now, store = form.email.address, services.clock(), services.store
     holder = store.accounts.find(address.key)
-    if holder is not None:
-        if holder.email_verified or not form.email_verified.data or not _displace(services, holder):
-            raise Refusal("email_taken", fields=[FieldFault("email", "invalid", "This email already has an account.")])
+    # An account that never proved the address gives way to one that did.
+    gives_way = holder is None or (
+        not holder.email_verified and form.email_verified.data and _displace(services, holder)
+    )
+    if not gives_way:
+        raise Refusal("email_taken", fields=[FieldFault("email", "invalid", "This email already has an account.")])
     values: dict[str, Any] = {"password_hash": password_hash, "is_admin": form.is_admin.data}
     if form.email_verified.data:
         values["email_verified_at"] = now
@@ -77,9 +80,7 @@ def _change(services: Services, address: Address, values: Callable[[Account], di
     raise Refusal("busy", extra={"retry_after": 1})
 
 
-def _change_once(
-    services: Services, address: Address, values: Callable[[Account], dict[str, Any]]
-) -> Account | None:
+def _change_once(services: Services, address: Address, values: Callable[[Account], dict[str, Any]]) -> Account | None:
     account = services.store.accounts.find(address.key)
     if account is None:
         raise Refusal("not_found")
@@ -89,5 +90,3 @@ def _change_once(
 def revoke_sessions(services: Services, form: AccountForm) -> Outcome:
     """End every login and link of an account."""
     return _change(services, form.email.address, lambda account: {})
-
-

@@ -38,7 +38,9 @@ def run(services: Services, form: SignupForm) -> Outcome:
         "nonce": services.visit.nonce if services.visit.nonce is not None else secrets.token_hex(16),
     }
     services.unit(lambda: _keep(services, form, payload))
-    return Outcome("verification_required", _answer(services, form), status=202, go="signup_sent", email=form.email.data)
+    return Outcome(
+        "verification_required", _answer(services, form), status=202, go="signup_sent", email=form.email.data
+    )
 
 
 def _require_open(services: Services) -> None:

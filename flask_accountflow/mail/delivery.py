@@ -107,7 +107,7 @@ class Deliverer:
         if fault is None:
             self._note_sent(mail)
         elif isinstance(fault, MailRejected):
-            self._bury(mail, str(fault))
+            self._end(self._queue.bury, mail, str(fault))
         else:
             self._defer(mail, str(fault))
         return fault
@@ -120,8 +120,7 @@ class Deliverer:
             return None
         obstacle = _obstacle(mail, now)
         if obstacle is not None:
-            if self._queue.drop(mail, obstacle):
-                self._tell("mail_failed", mail, reason=obstacle)
+            self._end(self._queue.drop, mail, obstacle)
             return None
         try:
             return self._render(mail)
@@ -156,15 +155,16 @@ class Deliverer:
         pause = _BACKOFF[min(mail.attempts, len(_BACKOFF)) - 1]
         at = self._clock() + timedelta(seconds=pause)
         if at >= mail.expires_at:
-            self._bury(mail, f"expired: {reason}")
+            self._end(self._queue.bury, mail, f"expired: {reason}")
         elif self._queue.defer(mail, reason, at):
             reason = scrub(reason, mail.to_addr)
             _log.warning("Mail %s (%s) waits for %s s: %s", mail.id, mail.template, pause, reason)
 
-    def _bury(self, mail: Waiting, reason: str) -> None:
+    def _end(self, mark: Callable[[Waiting, str], bool], mail: Waiting, reason: str) -> None:
+        """Drop or bury a mail."""
         reason = scrub(reason, mail.to_addr)
-        if self._queue.bury(mail, reason):
-            _log.error("Mail %s (%s) was given up: %s", mail.id, mail.template, reason)
+        if mark(mail, reason):
+            _log.warning("Mail %s (%s) is not sent: %s", mail.id, mail.template, reason)
             self._tell("mail_failed", mail, reason=reason)
 
     def _tell(self, event: str, mail: Waiting, **more: str) -> None:

@@ -108,11 +108,11 @@ class _Crew:
                 _log.exception("No thread for mails could be started.")
 
     def _start(self) -> None:
+        atexit.register(self._at_exit)
         for number in range(self._deliverer.senders):
             thread = threading.Thread(target=self._work, name=f"accountflow-mail-{number}", daemon=True)
             thread.start()
             self._threads.append(thread)
-        atexit.register(self._at_exit)
 
     def _call(self) -> bool:
         """Wake one thread; False when as many as there are have been called already."""

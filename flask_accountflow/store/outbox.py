@@ -20,7 +20,7 @@ from sqlalchemy.exc import IntegrityError
 
 from ..identity import Address
 from ..models import Tables
-from ..settings import DAY, Rate
+from ..rules import DAY, Rate
 from ..tokens import random_id
 from .accounts import Account
 from .links import DECOY, Links

@@ -66,9 +66,7 @@ class Purge:
             # SQLite does not enforce ON DELETE CASCADE unless it is told to.
             for table in (self._tables.mail, self._tables.token, self._tables.session):
                 self._units.execute(sa.delete(table).where(table.c.user_id == account_id))
-            self._units.execute(
-                sa.delete(self._tables.user).where(self._key == account_id, self._verified.is_(None))
-            )
+            self._units.execute(sa.delete(self._tables.user).where(self._key == account_id, self._verified.is_(None)))
 
         try:
             self._units.run(work, own=True)

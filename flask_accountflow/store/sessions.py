@@ -73,9 +73,7 @@ class Sessions:
             login, joined
         )
         self._load = self._load.where(by_id)
-        self._find = sa.select(*labelled, *self._account.labelled).select_from(
-            login.join(tables.user, joined)
-        )
+        self._find = sa.select(*labelled, *self._account.labelled).select_from(login.join(tables.user, joined))
         self._find = self._find.where(by_id)
         alive = (by_id, login.c.revoked_at.is_(None))
         self._rotate = (

@@ -1,0 +1,125 @@
+"""Setting accounts up for one app: everything is built, and hung on the app."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any, cast
+
+from flask import Flask
+from flask_mail import Mail
+from flask_sqlalchemy import SQLAlchemy
+
+from . import cli, flows, models, services
+from .engines import Engines
+from .flow import Action
+from .forms import SignupForm
+from .mail.delivery import Deliverer
+from .mail.kicks import InlineKick, Kick, ThreadKick, WorkerKick
+from .mail.transports import ConsoleTransport, FileTransport, RecordingTransport, Transport
+from .mail_smtp import SmtpTransport
+from .services import Parts
+from .settings import Settings
+from .web import blueprint
+from .web.letters import LetterRenderer
+from .web.pages import Pages
+from .web.programs import Programs
+from .web.site import Site
+from .web.view import Web
+from .web.words import when
+
+
+def mount(
+    app: Flask, db: SQLAlchemy, user_model: type, tables: models.Tables, settings: Settings, parts: Parts
+) -> None:
+    """Build everything for ``app``, and hang it on the app."""
+    engines = Engines(app, db, tables.user.metadata.info.get("bind_key"))
+    built = services.build(app, db, user_model, tables, settings, parts, engines)
+    transport, recorded = _transport(app, settings, parts)
+    _set_cookie_defaults(app, settings)
+    app.jinja_env.filters["af_when"] = when
+    render = LetterRenderer(app.jinja_env, settings, built.links)
+    deliverer = Deliverer(built.store.queue, transport, render, built.clock, built.emit)
+    kick = _kick(settings, parts, deliverer, engines)
+    built = replace(built, kick=kick)
+    web = Web(built, Pages(Site.build(has_inbox=recorded is not None)), Programs())
+    app.extensions["accountflow"] = built
+    app.extensions["accountflow_web"] = web
+    app.extensions["accountflow_delivery"] = deliverer
+    blueprint.mount(app, blueprint.build(web, _actions(parts), recorded))
+    app.cli.add_command(cli.accountflow)
+    if hasattr(kick, "start"):
+        app.before_request_funcs.setdefault(None, []).append(_once(kick.start))
+
+
+def _actions(parts: Parts) -> Iterator[Action]:
+    for action in parts.actions if parts.actions is not None else flows.ACTIONS:
+        yield replace(action, form=parts.signup_form) if action.form is SignupForm else action
+
+
+def _transport(app: Flask, settings: Settings, parts: Parts) -> tuple[Transport, RecordingTransport | None]:
+    """Return the transport, and in debug what records its letters for the developer's inbox."""
+    transport = parts.transport if parts.transport is not None else _named_transport(app, settings)
+    if not settings.debug:
+        return transport, None
+    recorded = RecordingTransport(transport)
+    return recorded, recorded
+
+
+def _named_transport(app: Flask, settings: Settings) -> Transport:
+    if settings.transport == "file":
+        return FileTransport(settings.mail_file)
+    if settings.transport == "console":
+        return ConsoleTransport()
+    if "mail" not in app.extensions:
+        Mail(app)
+    return SmtpTransport(app, timeout=settings.mail_timeout, ca_file=settings.mail_ca_file)
+
+
+def _kick(settings: Settings, parts: Parts, deliverer: Deliverer, engines: Engines) -> Callable[[], None]:
+    wanted: Any = parts.kick if parts.kick is not None else settings.mail_kick
+    if callable(wanted):
+        return cast(Callable[[], None], wanted)
+    if wanted == "thread":
+        return _ThreadOrInline(ThreadKick(deliverer), InlineKick(deliverer), engines)
+    return InlineKick(deliverer) if wanted == "inline" else WorkerKick()
+
+
+class _ThreadOrInline:
+    """Delivers by threads, except where the database is one connection that a request may hold."""
+
+    def __init__(self, threads: ThreadKick, inline: InlineKick, engines: Engines) -> None:
+        self._threads = threads
+        self._inline = inline
+        self._engines = engines
+
+    def _chosen(self) -> Kick:
+        return self._inline if self._engines.is_shared() else self._threads
+
+    def __call__(self) -> None:
+        self._chosen()()
+
+    def start(self) -> None:
+        self._chosen().start()
+
+
+def _once(start: Callable[[], None]) -> Callable[[], None]:
+    """Return a hook that calls ``start`` at the first request of the process."""
+    done: list[bool] = []
+
+    def hook() -> None:
+        if not done:
+            done.append(True)
+            start()
+
+    return hook
+
+
+def _set_cookie_defaults(app: Flask, settings: Settings) -> None:
+    """Give the app's session cookie what Flask leaves open. What the app has chosen stays."""
+    if not settings.cookie_defaults:
+        return
+    if app.config["SESSION_COOKIE_SAMESITE"] is None:
+        app.config["SESSION_COOKIE_SAMESITE"] = "Lax"
+    if settings.secure and not app.config["SESSION_COOKIE_SECURE"]:
+        app.config["SESSION_COOKIE_SECURE"] = True
