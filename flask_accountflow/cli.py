@@ -74,8 +74,7 @@ def check_all(production: bool) -> None:
 
 
 def _missing_tables(services: Services) -> Iterator[str]:
-    session = services.store.units.session()
-    inspector = sa.inspect(session.connection())
+    inspector: sa.Inspector = sa.inspect(services.store.units.connection())
     tables = services.store.tables
     for table in (tables.user, tables.token, tables.session, tables.mail):
         if not inspector.has_table(table.name, schema=table.schema):
@@ -91,9 +90,9 @@ def _hints(services: Services, deployment: list[str]) -> Iterator[str]:
     yield from (f"refused in production: {fault}" for fault in deployment if services.settings.relaxed)
     if services.settings.ratelimit_enabled and services.settings.ratelimit_storage_uri == "memory://":
         yield f"Limits are counted in each process alone; set {PREFIX}RATELIMIT_STORAGE_URI when there are several."
-    session = services.store.units.session()
-    if session.get_bind().dialect.name == "sqlite":
-        mode = session.execute(sa.text("PRAGMA journal_mode")).scalar()
+    connection = services.store.units.connection()
+    if connection.dialect.name == "sqlite":
+        mode = connection.exec_driver_sql("PRAGMA journal_mode").scalar()
         if mode not in {"wal", "memory"}:
             yield "SQLite writes about twice as much in WAL mode: run 'PRAGMA journal_mode=WAL' once."
 

@@ -48,6 +48,13 @@ def mount(
     app.extensions["accountflow_delivery"] = deliverer
     blueprint.mount(app, blueprint.build(web, _actions(parts), recorded))
     app.cli.add_command(cli.accountflow)
+    if settings.debug:
+        app.logger.info(
+            "accountflow: pages at %s, mail by %s, links to %s",
+            settings.url_prefix or "/",
+            settings.transport,
+            settings.base_url or "wherever this computer is asked",
+        )
     if hasattr(kick, "start"):
         app.before_request_funcs.setdefault(None, []).append(_once(kick.start))
 

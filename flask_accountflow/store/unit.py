@@ -7,6 +7,7 @@ transaction and becomes durable with the host's commit.
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from collections.abc import Callable
@@ -20,6 +21,8 @@ from sqlalchemy.orm import Mapper, ORMExecuteState, Session, SessionTransaction,
 from ..errors import Refusal
 
 T = TypeVar("T")
+
+_log = logging.getLogger("accountflow.store")
 
 # Keys in Session.info.
 _WROTE = "accountflow.wrote"
@@ -58,6 +61,10 @@ class Units:
         registry = self._registry()
         watch(registry.session_factory)
         return registry()
+
+    def connection(self) -> sa.Connection:
+        """Return the connection of the current session to the database of the user model."""
+        return self.session().connection(bind_arguments=self._bind)
 
     def execute(self, statement: Any, values: Any = None) -> sa.Result[Any]:
         """Run one statement on the database of the user model."""
@@ -191,7 +198,10 @@ def _after_transaction_end(session: Session, transaction: SessionTransaction) ->
     waiting = session.info.pop(_LATER, ())
     if session.info.pop(_COMMITTED, False):
         for _, call in waiting:
-            call()
+            try:
+                call()
+            except Exception:  # what was committed stays committed, whatever a broker or a receiver says
+                _log.exception("A call after the commit failed.")
 
 
 def _chain(transaction: SessionTransaction | None) -> tuple[SessionTransaction, ...]:
