@@ -157,12 +157,12 @@ def test_a_member_has_a_name(app: Flask, production: dict[str, Any]) -> None:
     assert link is not None
 
     assert client.post(link[1], json={}).status_code == 200
-    session = client.post("/auth/login", json=account).json
+    login = client.post("/auth/login", json=account)
 
     with app.app_context():
         assert db.session.scalars(db.select(User)).one().name == "Ada"
-    assert session is not None
-    headers = {"Authorization": f"Bearer {session['access_token']}"}
+    assert login.status_code == 200, login.text
+    headers = {"Authorization": f"Bearer {login.json['access_token']}"}
     assert "Hello Ada." in client.get("/secret", headers=headers).text
 
 

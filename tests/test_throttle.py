@@ -70,9 +70,9 @@ def redis_client() -> Any:
 
 @pytest.fixture
 def hasty_threads() -> Iterator[None]:
-    """Threads take turns every 10 µs instead of every 5 ms."""
+    """Threads take turns every microsecond instead of every 5 ms."""
     switch_interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
+    sys.setswitchinterval(1e-6)
     yield
     sys.setswitchinterval(switch_interval)
 
@@ -159,6 +159,16 @@ class TestBudgets:
         assert refused.extra["retry_after"] == 3300
         clock.now = START + 3600
         assert passed(throttle, 5, login="vic@example.com") == 3
+
+    def test_RAT_09_of_two_full_windows_the_longer_is_told(self, clock: Clock) -> None:
+        """Nobody is told to come back when another window still refuses him."""
+        throttle = LimitsThrottle([Budget("login", (Rate(2, 60), Rate(2, 3600)), "clear")], clock=clock)
+        passed(throttle, 2, login="vic@example.com")
+
+        refused = refusal(throttle, login="vic@example.com")
+
+        assert refused is not None
+        assert refused.extra["retry_after"] == 3600
 
     def test_a_refused_try_is_not_counted(self, throttle: LimitsThrottle) -> None:
         """When one budget is used up, the others get their count of this try back."""

@@ -25,15 +25,14 @@ def show(services: Services, form: VerifyForm) -> Outcome:
         return _already(link)
     if state != "live":
         raise dead(services, link)
-    return Outcome(
-        "pending",
-        {
-            "status": "pending",
-            "email_masked": mask(link.sent_to or ""),
-            "expires_at": link.expires_at,
-            "password_required": _needs_password(services, link),
-        },
-    )
+    data = {
+        "status": "pending",
+        "email_masked": mask(link.sent_to or ""),
+        "expires_at": link.expires_at,
+        "password_required": _needs_password(services, link),
+    }
+    # A password manager must see whose password is being chosen.
+    return Outcome("pending", data, page={"email": link.sent_to})
 
 
 def run(services: Services, form: VerifyForm) -> Outcome:
