@@ -27,6 +27,7 @@ from wtforms import (
     SelectMultipleField,
     StringField,
 )
+from wtforms.validators import AnyOf
 
 from .errors import FieldFault, Refusal
 from .fields import AddressField, Fault, NewPasswordField, OldPasswordField, TokenField, Voluntary
@@ -57,7 +58,7 @@ class LoginForm(Form):
 class BearerLoginForm(LoginForm):
     """Log in as a program; ``transport`` says whether it wants a pair of tokens or a cookie."""
 
-    transport = SelectField(choices=[("bearer", "bearer"), ("cookie", "cookie")], default="bearer")
+    transport = StringField(default="bearer", validators=[AnyOf(["bearer", "cookie"])])
 
 
 class AskForm(Form):

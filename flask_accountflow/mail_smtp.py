@@ -62,7 +62,7 @@ class SmtpConnection:
         message = Message(letter)
         self._open(letter)
         try:
-            self._line.send(message)
+            self._line.hand_over(message)
         except (smtplib.SMTPException, OSError) as error:
             raise self._fault(error, letter) from None  # its text may hold the address
         self._announce(message)
@@ -163,6 +163,8 @@ class _Line(flask_mail.Connection):
         if self.mail.username and self.mail.password:
             self._check_time()
             host.login(self.mail.username, self.mail.password)
+        # Not left to the first letter, which is not to blame if the server turns us away here.
+        host.ehlo_or_helo_if_needed()
         self._check_time()
         return host
 
@@ -174,10 +176,9 @@ class _Line(flask_mail.Connection):
         if self.is_aborted:
             raise TimeoutError
 
-    def send(self, message: flask_mail.Message, envelope_from: str | tuple[str, str] | None = None) -> None:
-        """Send to the one recipient. Flask-Mail's own method reports faults of its signal as faults of sending."""
+    def hand_over(self, message: Message) -> None:
+        """Send to the one recipient. Flask-Mail's ``send`` reports faults of its signal as faults of sending."""
         if self.host is not None:
-            assert isinstance(message, Message)
             letter = message.letter
             self.host.sendmail(letter.sender, [letter.to], message.as_bytes())
         self.num_emails += 1

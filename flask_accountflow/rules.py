@@ -16,7 +16,7 @@ MINUTE, HOUR, DAY = 60, 3600, 86400
 
 _SECONDS = {"second": 1, "minute": MINUTE, "hour": HOUR, "day": DAY}
 _RATE = re.compile(r"\s*(\d+)\s*/\s*(\d*)\s*(second|minute|hour|day)s?\s*")
-_PEPPER_ID = re.compile(r"[A-Za-z0-9_-]{1,16}")
+_PEPPER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,15}")
 
 
 @dataclass(frozen=True)

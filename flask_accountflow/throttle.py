@@ -9,29 +9,17 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
-import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
-from threading import Lock
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
+from .counters import Clock, Memory, Store, StoreDown
 from .errors import Refusal
 from .rules import Rate
-
-Clock = Callable[[], float]
-
-_log = logging.getLogger("accountflow.throttle")
-
-# Seconds. A login waits for the store only as long as nobody notices; then this process counts by itself.
-_STORE_TIMEOUT = 0.25
-_STORE_RETRY_AFTER = 1
-# Counters in memory, from which on those that have ended are looked for.
-_SWEEP_ABOVE = 1024
 
 
 def network(ip: str | None) -> str:
@@ -121,18 +109,18 @@ class LimitsThrottle:
         self._budgets = {budget.name: budget for budget in budgets}
         self._key = key
         self._clock = clock
-        memory = _Memory(clock)
+        memory = Memory(clock)
         # What counts, in order of preference, and by how much it divides each limit.
-        self._counters: tuple[tuple[_Memory | _Store, int], ...] = ((memory, 1),)
+        self._counters: tuple[tuple[Memory | Store, int], ...] = ((memory, 1),)
         if urlsplit(storage_uri).scheme != "memory":
-            self._counters = (_Store(storage_uri, clock), 1), (memory, 2)
+            self._counters = (Store(storage_uri, clock), 1), (memory, 2)
 
     def reserve(self, **subjects: str) -> Reservation:
         """Count one try for each budget. Raises a ``rate_limited`` :exc:`.Refusal` when one is used up."""
         now = self._clock()
         windows = self._windows(subjects, now)
         for counters, share in self._counters:
-            with suppress(_StoreDown):
+            with suppress(StoreDown):
                 return _reserve(counters, windows, share, now)
         raise AssertionError("the counters of this process always answer")
 
@@ -163,7 +151,7 @@ class _Window(NamedTuple):
     on_success: str
 
 
-def _reserve(counters: _Memory | _Store, windows: list[_Window], share: int, now: float) -> Reservation:
+def _reserve(counters: Memory | Store, windows: list[_Window], share: int, now: float) -> Reservation:
     # Each is counted before it is compared: that is what holds against a volley. What is refused at one window
     # counts at no later one, or a volley would refuse itself.
     for number, window in enumerate(windows, 1):
@@ -173,9 +161,9 @@ def _reserve(counters: _Memory | _Store, windows: list[_Window], share: int, now
     return Reservation(lambda how: _settle(counters, windows, how))
 
 
-def _settle(counters: _Memory | _Store, windows: list[_Window], how: str | None) -> None:
+def _settle(counters: Memory | Store, windows: list[_Window], how: str | None) -> None:
     """Do ``how`` to the windows; None means what each does on success."""
-    with suppress(_StoreDown):
+    with suppress(StoreDown):
         for window in windows:
             wanted = how or window.on_success
             if wanted == "clear":
@@ -183,94 +171,3 @@ def _settle(counters: _Memory | _Store, windows: list[_Window], how: str | None)
             elif wanted == "return" and counters.incr(window.name, window.rate.seconds, -1) < 0:
                 # It was cleared in between; below zero it would allow more than its limit.
                 counters.incr(window.name, window.rate.seconds, 1)
-
-
-class _Memory:
-    """Counters of this process.
-
-    Not limits' MemoryStorage: that one can lose a count when two threads meet at a new counter, and walks
-    over all counters after nearly every count (10 ms at 100 000 of them).
-    """
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._lock = Lock()
-        self._counts: dict[str, tuple[int, float]] = {}
-        self._sweep_above = _SWEEP_ABOVE
-
-    def incr(self, name: str, seconds: int, amount: int = 1) -> int:
-        with self._lock:
-            count, end = self._counts.get(name, (0, self._clock() + seconds))
-            self._counts[name] = count + amount, end
-            if len(self._counts) > self._sweep_above:
-                self._sweep()
-        return count + amount
-
-    def clear(self, name: str) -> None:
-        with self._lock:
-            self._counts.pop(name, None)
-
-    def _sweep(self) -> None:
-        # At twice of what is left, so that the sweeps cost no more than the counts between them.
-        now = self._clock()
-        self._counts = {name: entry for name, entry in self._counts.items() if entry[1] > now}
-        self._sweep_above = max(_SWEEP_ABOVE, 2 * len(self._counts))
-
-
-class _StoreDown(Exception):
-    """This process has to count by itself for now."""
-
-
-class _Store:
-    """Counters in a store of ``limits``. Every fault of the store is a :exc:`_StoreDown`."""
-
-    def __init__(self, uri: str, clock: Clock) -> None:
-        self._uri = uri
-        self._clock = clock
-        self._lock = Lock()
-        self._down = False
-        self._asked_at = 0.0
-
-    def incr(self, name: str, seconds: int, amount: int = 1) -> int:
-        # By name: limits 3 and 4 have another argument before it.
-        return int(self._ask(lambda storage: storage.incr(name, seconds, amount=amount)))
-
-    def clear(self, name: str) -> None:
-        self._ask(lambda storage: storage.clear(name))
-
-    @cached_property
-    def _storage(self) -> Any:
-        from limits.storage import storage_from_string  # noqa: PLC0415 - 53 ms, only for who uses it
-
-        return storage_from_string(self._uri, **_options(self._uri))
-
-    def _ask(self, question: Callable[[Any], Any]) -> Any:
-        now = self._clock()
-        with self._lock:
-            # The first to ask again keeps the others from waiting for the same time-out.
-            if self._down and 0 <= now - self._asked_at < _STORE_RETRY_AFTER:
-                raise _StoreDown
-            self._asked_at = now
-        try:
-            answer = question(self._storage)
-        except Exception as error:
-            self._note(fault=type(error).__name__)
-            raise _StoreDown from None
-        self._note(fault=None)
-        return answer
-
-    def _note(self, fault: str | None) -> None:
-        with self._lock:
-            was_down, self._down = self._down, fault is not None
-        if fault is not None and not was_down:
-            # The kind alone: limits' messages may hold the address of the store with its password.
-            _log.warning("The rate limit store failed (%s); this process counts alone, to half of each limit.", fault)
-        elif fault is None and was_down:
-            _log.info("The rate limit store answers again.")
-
-
-def _options(uri: str) -> dict[str, Any]:
-    if not urlsplit(uri).scheme.startswith(("redis", "valkey")):
-        return {}
-    # Without retry=None redis-py 6 and later tries four times.
-    return {"socket_timeout": _STORE_TIMEOUT, "socket_connect_timeout": _STORE_TIMEOUT, "retry": None}

@@ -76,7 +76,8 @@ def database(name: str, folder: Path) -> Iterator[sa.Engine]:
         yield engine
     finally:
         engine.dispose()
-        _execute(server, name, f"DROP DATABASE {own_name}")
+        # PostgreSQL refuses while a site that is closed later still holds a connection.
+        _execute(server, name, f"DROP DATABASE {own_name}" + (" WITH (FORCE)" if name == "postgresql" else ""))
         server.dispose()
 
 

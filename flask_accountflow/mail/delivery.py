@@ -169,7 +169,7 @@ class Deliverer:
 
     def _tell(self, event: str, mail: Waiting, **more: str) -> None:
         user_id = None if mail.user is None else mail.user.get_id()
-        self._emit(event, user_id=user_id, mail_id=mail.id, template=mail.template, **more)
+        self._emit(event, at=self._clock(), user_id=user_id, mail_id=mail.id, template=mail.template, **more)
 
 
 def _obstacle(mail: Waiting, now: datetime) -> str | None:

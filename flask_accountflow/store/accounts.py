@@ -109,20 +109,24 @@ class Accounts:
         )
 
     def _login_statement(self, token: sa.Table, by_key: sa.ColumnElement[bool]) -> sa.Select[Any]:
+        other = token.alias()  # a name of its own, or SQLAlchemy would take it for the outer one
         newest = (
-            sa.select(token.c.id)
+            sa.select(other.c.id)
             .where(
-                token.c.email_key == sa.bindparam("key"),
-                token.c.purpose == SIGNUP,
-                token.c.created_at > sa.bindparam("since"),
-                sa.or_(token.c.outcome.is_(None), token.c.outcome == "decoy"),
+                other.c.email_key == sa.bindparam("key"),
+                other.c.purpose == SIGNUP,
+                other.c.created_at > sa.bindparam("since"),
+                sa.or_(other.c.outcome.is_(None), other.c.outcome == "decoy"),
             )
-            .order_by(token.c.created_at.desc(), token.c.id.desc())
+            .order_by(other.c.created_at.desc(), other.c.id.desc())
             .limit(1)
             .scalar_subquery()
         )
-        always = sa.select(sa.literal(1).label("one")).subquery()
-        source = always.outerjoin(self._mapper.local_table, by_key).outerjoin(token, token.c.id == newest)
+        # A row of its own, so that an address without an account still finds its sign-ups.
+        moment = sa.DateTime(timezone=True)
+        asked = sa.select(sa.bindparam("since", type_=moment).label("since")).subquery()
+        is_newest = sa.and_(token.c.id == newest, token.c.created_at > asked.c.since)
+        source = asked.outerjoin(self._mapper.local_table, by_key).outerjoin(token, is_newest)
         columns = (*self._columns.labelled, token.c.id.label("attempt_id"), token.c.payload.label("attempt_payload"))
         return sa.select(*columns).select_from(source)
 

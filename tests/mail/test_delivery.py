@@ -119,7 +119,7 @@ def test_sent(world: World) -> None:
     assert handled == 1
     assert world.wire.sent == ["verify"]
     assert world.states(mail) == ["sent"]
-    assert world.events == [("mail_sent", {"user_id": str(user.id), "mail_id": mail, "template": "verify"})]
+    assert world.events == [("mail_sent", {"at": NOW, "user_id": str(user.id), "mail_id": mail, "template": "verify"})]
 
 
 def test_nothing_is_due(world: World) -> None:
@@ -188,7 +188,7 @@ def test_rejected(world: World, caplog: pytest.LogCaptureFixture) -> None:
     assert world.rows.stored(odd).last_error == reason
     assert world.events[0] == (
         "mail_failed",
-        {"user_id": None, "mail_id": odd, "template": "odd", "reason": reason},
+        {"at": NOW, "user_id": None, "mail_id": odd, "template": "odd", "reason": reason},
     )
     assert "ada@example.com" not in caplog.text
     assert reason in caplog.text
@@ -343,9 +343,7 @@ def test_lease_lost_before_sending(world: World) -> None:
 
 
 @pytest.mark.parametrize("fault", [None, MailRejected("550 no"), MailDeferred("450 later")])
-def test_lease_lost_while_sending(
-    world: World, fault: Exception | None, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_lease_lost_while_sending(world: World, fault: Exception | None, caplog: pytest.LogCaptureFixture) -> None:
     """What became of a mail that another worker has taken over meanwhile is that worker's to say."""
     if fault is not None:
         world.wire.faults["odd"] = fault

@@ -101,16 +101,16 @@ def test_file_shared_by_processes(tmp_path: Path) -> None:
         "text = sys.argv[2] * 9000\n"
         "letter = Letter('a@x', 's', text, 'h', 'm@x', 's@x', 'n', datetime.now(timezone.utc), 'en', 't')\n"
         "with FileTransport(sys.argv[1]).connect() as connection:\n"
-        "    for _ in range(100):\n"
+        "    for _ in range(50):\n"
         "        connection.send(letter)\n"
     )
 
-    workers = [subprocess.Popen([sys.executable, "-c", script, str(path), sign]) for sign in "abc"]
+    workers = [subprocess.Popen([sys.executable, "-c", script, str(path), sign]) for sign in "ab"]
     codes = [worker.wait() for worker in workers]
 
     texts = [line for line in path.read_text().splitlines() if len(line) > 1000]
-    assert codes == [0, 0, 0]
-    assert sorted(texts) == sorted(sign * 9000 for sign in "abc" for _ in range(100))
+    assert codes == [0, 0]
+    assert sorted(texts) == sorted(sign * 9000 for sign in "ab" for _ in range(50))
 
 
 def test_console(capsys: pytest.CaptureFixture[str]) -> None:
