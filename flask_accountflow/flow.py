@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
 from wtforms import Form
@@ -148,7 +147,7 @@ class Outcome:
 
     code: str
     #: Members of the JSON answer, and the page's ``data``.
-    data: Mapping[str, Any] = MappingProxyType({})
+    data: Mapping[str, Any] = field(default_factory=dict)
     status: int = 200
     #: The endpoint or address that a browser is sent to.
     go: str | None = None
@@ -158,7 +157,7 @@ class Outcome:
     next: str | None = None
     sign_in: SignIn | None = None
     #: What only pages need, beside ``data``.
-    page: Mapping[str, Any] = MappingProxyType({})
+    page: Mapping[str, Any] = field(default_factory=dict)
     #: Whether the visitor's own login ended.
     signed_out: bool = False
     #: The address that the visitor typed, to be shown on the next page and put into the next form.

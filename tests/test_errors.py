@@ -82,16 +82,19 @@ def constant(call: ast.Call, position: int) -> Any:
 
 def test_tree() -> None:
     """The module's docstring shows every exception below its base."""
-    drawn = re.findall(r"^ *([ │├└─]*)(\w+(?:Error|Refusal|Token|Committed|Fault|Rejected|Deferred))", errors.__doc__, re.M)
-    parents: dict[str, str] = {}
-    path: dict[int, str] = {}
-    for indent, name in drawn:
-        path[len(indent)] = name
-        parents[name] = next((path[depth] for depth in sorted(path, reverse=True) if depth < len(indent)), "Exception")
+    above: list[tuple[int, str]] = []
+    drawn: dict[str, str] = {}
+    for line in (errors.__doc__ or "").partition(".. code-block:: text")[2].split("\n"):
+        found = re.search(r"[A-Z]\w+", line)
+        if found is None:
+            continue
+        above = [(depth, name) for depth, name in above if depth < found.start()]
+        drawn[found[0]] = above[-1][1] if above else "Exception"
+        above.append((found.start(), found[0]))
 
     classes = {name: one for name, one in vars(errors).items() if inspect.isclass(one) and issubclass(one, Exception)}
 
-    assert parents == {name: one.__bases__[0].__name__ for name, one in classes.items()}
+    assert drawn == {name: one.__bases__[0].__name__ for name, one in classes.items()}
 
 
 def test_config_error_lists_everything() -> None:
