@@ -10,12 +10,13 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
 
 _SECONDS = {"second": 1, "minute": MINUTE, "hour": HOUR, "day": DAY}
 _RATE = re.compile(r"\s*(\d+)\s*/\s*(\d*)\s*(second|minute|hour|day)s?\s*")
+_MAILBOX = re.compile(r"[^@\s<>]+@[^@\s<>]+")
 _PEPPER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,15}")
 
 
@@ -46,7 +47,7 @@ def parse_rates(text: str) -> tuple[Rate, ...]:
     rates = []
     for part in text.split(";"):
         found = _RATE.fullmatch(part)
-        if found is None or int(found[1]) == 0 or found[2] == "0":
+        if found is None or 0 in (int(found[1]), int(found[2] or 1)):
             raise ValueError("must be limits such as '10/5 minute;30/hour'")
         rates.append(Rate(int(found[1]), int(found[2] or 1) * _SECONDS[found[3]]))
     return tuple(rates)
@@ -106,10 +107,28 @@ def optional(rule: Rule) -> Rule:
 def web_address(value: Any) -> str:
     """The address of a site, perhaps with a path; without the slash at its end."""
     text = line(value)
-    parts = urlsplit(text)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment or parts.username:
+    parts = _split(text)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc or re.search(r"[?#\s]", text):
         raise ValueError("must be an address such as 'https://www.example.com', without query or fragment")
     return text.rstrip("/")
+
+
+def _split(text: str) -> SplitResult:
+    """Return the parts of an address; empty ones where it has none."""
+    try:
+        parts = urlsplit(text)
+        _ = parts.port  # which raises for what is no port
+    except ValueError:
+        return urlsplit("")
+    return parts
+
+
+def mailbox(value: Any) -> str:
+    """A mail address, without a name before it."""
+    text = line(value)
+    if not _MAILBOX.fullmatch(text):
+        raise ValueError("must be an address such as 'help@example.com'")
+    return text
 
 
 def origin(value: Any) -> str:
@@ -123,7 +142,8 @@ def origin(value: Any) -> str:
 def link_template(value: Any) -> str:
     """An address with a place for a token."""
     text = line(value)
-    if text.count("{token}") != 1 or not urlsplit(text).hostname:
+    parts = _split(text)
+    if text.count("{token}") != 1 or not parts.scheme or not parts.hostname:
         raise ValueError("must be an address with {token} once, such as 'https://app.example.com/verify?token={token}'")
     return text
 
@@ -141,7 +161,8 @@ def prefix(value: Any) -> str:
 def destination(value: Any) -> str:
     """A page: a path here, or a whole address."""
     text = line(value)
-    if (text.startswith("/") and not text.startswith("//")) or urlsplit(text).scheme in {"http", "https"}:
+    parts = _split(text)
+    if (text.startswith("/") and not text.startswith("//")) or (parts.scheme in {"http", "https"} and parts.hostname):
         return text
     raise ValueError("must be a path such as '/home', or a whole address")
 

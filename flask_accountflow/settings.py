@@ -12,6 +12,7 @@ import ipaddress
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields
+from email.utils import parseaddr
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -23,16 +24,27 @@ PREFIX = "ACCOUNTFLOW_"
 
 # Values that tutorials print; whoever has read one can sign our links.
 _KNOWN_SECRETS = frozenset(
-    {"change-me", "changeme", "change me", "dev", "development", "secret", "secret key", "secret-key", "default"}
+    {
+        "hard to guess string",
+        "you-will-never-guess",
+        "this-is-a-secret-key",
+        "your-secret-key-here",
+        # Of Flask's own documentation, by their age.
+        '_5#y2l"f4q8z\n\ufffd]/',
+        "192b9bdd22ab9ed4d12e236c78afcb9a393ec15f71bbf5dc987d54727823bcbf",
+    }
 )
 # 128 bits, the least that NIST SP 800-57 part 1 accepts for a symmetric key.
 _SECRET_MIN_BYTES = 16
 
 
-def declare(default: Any, rule: rules.Rule, sentence: str, *, unit: str = "", optional: bool = False) -> Any:
-    """Return the dataclass field of one setting."""
+def declare(
+    default: Any, rule: rules.Rule, sentence: str, *, unit: str = "", optional: bool = False, secret: bool = False
+) -> Any:
+    """Return the dataclass field of one setting. The value of a ``secret`` one is never printed."""
     checked = rules.optional(rule) if optional else rule
-    return field(default=default, metadata={"rule": checked, "sentence": sentence, "unit": unit})
+    metadata = {"rule": checked, "sentence": sentence, "unit": unit, "secret": secret}
+    return field(default=default, repr=not secret, metadata=metadata)
 
 
 @dataclass(frozen=True)
@@ -48,7 +60,9 @@ class Settings:
     )
     url_prefix: str = declare("/auth", rules.prefix, "Where the pages and the JSON API are mounted.")
     site_name: str = declare("", rules.line, "The name of the site in pages and mails. Default: the app's name.")
-    support_email: str | None = declare(None, rules.line, "Shown on every page and in every mail.", optional=True)
+    support_email: str | None = declare(
+        None, rules.mailbox, "Shown on every page and in every mail.", optional=True
+    )
     support_url: str | None = declare(None, rules.web_address, "Shown on every page and in every mail.", optional=True)
     stylesheets: tuple[str, ...] = declare(
         (), rules.several(rules.line), "Style sheets added after ours, in this order."
@@ -107,7 +121,10 @@ class Settings:
     # OWASP Password Storage Cheat Sheet: bcrypt with a work factor of 10 or more.
     bcrypt_rounds: int = declare(12, rules.whole(4, 18), "bcrypt's cost. A login rehashes when it changes.")
     password_peppers: tuple[tuple[str, str], ...] = declare(
-        (), rules.peppers, "Keys mixed into every password hash, as (id, key), newest first. Never SECRET_KEY."
+        (),
+        rules.peppers,
+        "Keys mixed into every password hash, as (id, key), newest first. Never SECRET_KEY.",
+        secret=True,
     )
     hash_concurrency: int = declare(
         min(2, os.cpu_count() or 1), rules.whole(1, 1024), "Passwords hashed at once by one process. Default: up to 2."
@@ -170,7 +187,10 @@ class Settings:
 
     ratelimit_enabled: bool = declare(True, rules.flag, "Whether guessing is limited.")
     ratelimit_storage_uri: str = declare(
-        "memory://", rules.line, "Where the limits are counted. 'redis://…' when there is more than one process."
+        "memory://",
+        rules.line,
+        "Where the limits are counted. 'redis://…' when there is more than one process.",
+        secret=True,  # it may hold the password of the store
     )
     ratelimit_login: tuple[Rate, ...] = declare(
         (Rate(10, 5 * MINUTE), Rate(30, HOUR), Rate(100, 30 * DAY)), rules.rates, "Failed logins per submitted address."
@@ -226,6 +246,7 @@ class Declaration(NamedTuple):
     default: Any
     unit: str
     sentence: str
+    secret: bool
 
 
 def declarations() -> Iterator[Declaration]:
@@ -233,7 +254,8 @@ def declarations() -> Iterator[Declaration]:
     for one in fields(Settings):
         if one.metadata:
             default = None if one.default is MISSING else one.default
-            yield Declaration(PREFIX + one.name.upper(), default, one.metadata["unit"], one.metadata["sentence"])
+            data = one.metadata
+            yield Declaration(PREFIX + one.name.upper(), default, data["unit"], data["sentence"], data["secret"])
 
 
 def shown(value: Any) -> str:
@@ -251,6 +273,7 @@ def read(config: Mapping[str, Any], *, app_name: str = "app") -> tuple[Settings,
     Raises :exc:`.ConfigError` with every fault of the configuration.
     """
     values, faults = _own_values(config)
+    refused = {fault.partition(" ")[0] for fault in faults}
     values.setdefault("site_name", app_name)
     sender, sender_name = _sender(config.get("MAIL_DEFAULT_SENDER"))
     keys, key_faults = _secret_keys(config)
@@ -265,7 +288,8 @@ def read(config: Mapping[str, Any], *, app_name: str = "app") -> tuple[Settings,
     )
     faults += key_faults
     faults += _clashes(settings)
-    deployment = tuple(production_faults(settings))
+    # A key that was given and refused is not missing as well.
+    deployment = tuple(fault for fault in production_faults(settings) if fault.partition(" ")[0] not in refused)
     if not settings.relaxed:
         faults += deployment
         deployment = ()
@@ -288,7 +312,7 @@ def _own_values(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         try:
             values[one.name] = one.metadata["rule"](config[key])
         except ValueError as error:
-            found = "" if "PEPPER" in key else f" (found {config[key]!r})"
+            found = "" if one.metadata["secret"] else f" (found {config[key]!r})"
             faults.append(f"{key} {error}{found}.")
     return values, faults
 
@@ -296,8 +320,10 @@ def _own_values(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
 def _sender(value: Any) -> tuple[str, str]:
     """Return address and name of Flask-Mail's ``MAIL_DEFAULT_SENDER``: a string or a (name, address) pair."""
     if isinstance(value, (list, tuple)) and len(value) == 2:
-        return str(value[1]), str(value[0])
-    return (value, "") if isinstance(value, str) else ("", "")
+        name, address = value
+    else:
+        name, address = parseaddr(value) if isinstance(value, str) else ("", "")
+    return (str(address), str(name or "")) if "@" in str(address) else ("", "")
 
 
 def _secret_keys(config: Mapping[str, Any]) -> tuple[tuple[str | bytes, ...], list[str]]:

@@ -67,7 +67,7 @@ def app(make_app: MakeApp, production: dict[str, Any]) -> Flask:
     return app
 
 
-def _flask(*command: str, database: Path) -> subprocess.CompletedProcess[str]:
+def _flask(*command: str, database_uri: str) -> subprocess.CompletedProcess[str]:
     """Run a command of the example app as a developer would, in debug."""
     return subprocess.run(
         [sys.executable, "-m", "flask", "--app", "example_app", *command],
@@ -75,7 +75,7 @@ def _flask(*command: str, database: Path) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         cwd=ROOT,
-        env={**os.environ, "FLASK_DEBUG": "1", "FLASK_SQLALCHEMY_DATABASE_URI": f"sqlite:///{database}"},
+        env={**os.environ, "FLASK_DEBUG": "1", "FLASK_SQLALCHEMY_DATABASE_URI": database_uri},
     )
 
 
@@ -212,10 +212,8 @@ def _as_text(value: Any) -> str:
 
 
 @pytest.mark.slow
-def test_the_migrations_are_complete(tmp_path: Path) -> None:
-    """The migrations make the tables of the models, all of them, and can be undone."""
-    database = tmp_path / "example.db"
-
+def test_the_migrations_are_complete(database_uri: str) -> None:
+    """On every database the migrations make the tables of the models, all of them, and can be undone."""
     for command in ("upgrade", "check", "downgrade", "upgrade"):
-        done = _flask("db", command, database=database)
+        done = _flask("db", command, database_uri=database_uri)
         assert done.returncode == 0, done.stdout + done.stderr
