@@ -105,7 +105,7 @@ def show_settings() -> None:
     for one in declarations():
         value = getattr(settings, one.key.removeprefix(PREFIX).lower())
         mark = " " if value == one.default else "*"
-        text = "(hidden)" if "PEPPER" in one.key and value else shown(value)
+        text = "(hidden)" if one.secret and value != one.default else shown(value)
         click.echo(f"{mark} {one.key} = {text}")
 
 

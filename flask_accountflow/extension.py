@@ -61,7 +61,8 @@ class AccountFlow:
             raise ConfigError(["AccountFlow is set up for this app already; call init_app once."])
         settings, warnings = read(app.config, app_name=app.name)
         for warning in warnings:
-            _log.warning("%s", warning)
+            # Anybody can use a well-known key today; the rest only matters in production.
+            _log.log(logging.WARNING if "SECRET_KEY" in warning else logging.INFO, "%s", warning)
         mount(app, db, user_model, models.build(user_model, self._prefix), settings, self._parts)
 
     def _given(self, db: SQLAlchemy | None, user_model: type | None) -> tuple[SQLAlchemy, type]:

@@ -97,7 +97,8 @@ class Services:
 
     def _queued(self, draft: Draft, posted: Posted) -> None:
         if posted.dropped is None:
-            self.announce("mail_queued", mail_id=posted.mail_id, template=draft.template)
+            user_id = None if draft.account is None else str(draft.account.id)
+            self.announce("mail_queued", user_id=user_id, mail_id=posted.mail_id, template=draft.template)
             self.store.units.after_commit(self.kick)
 
     def mail_context(self) -> dict[str, str]:

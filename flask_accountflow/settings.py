@@ -60,9 +60,7 @@ class Settings:
     )
     url_prefix: str = declare("/auth", rules.prefix, "Where the pages and the JSON API are mounted.")
     site_name: str = declare("", rules.line, "The name of the site in pages and mails. Default: the app's name.")
-    support_email: str | None = declare(
-        None, rules.mailbox, "Shown on every page and in every mail.", optional=True
-    )
+    support_email: str | None = declare(None, rules.mailbox, "Shown on every page and in every mail.", optional=True)
     support_url: str | None = declare(None, rules.web_address, "Shown on every page and in every mail.", optional=True)
     stylesheets: tuple[str, ...] = declare(
         (), rules.several(rules.line), "Style sheets added after ours, in this order."

@@ -105,7 +105,8 @@ class Outbox:
     def post(self, draft: Draft, now: datetime) -> Posted:
         """Write the mail and the link of ``draft``, or what looks like them from outside."""
         to_key = self.address_key(draft.address.key)
-        dropped = draft.refusal or self._capped(draft, to_key, now)
+        capped = self._capped(draft, to_key, now)  # counted for every address, needed or not
+        dropped = draft.refusal if draft.refusal is not None else capped
         link_id = None if draft.purpose is None else random_id()
         mail_id, dropped = self._add_mail(draft, to_key, link_id, dropped, now)
         if link_id is not None:
