@@ -28,12 +28,10 @@ def run(services: Services, form: SignupForm) -> Outcome:
     """Keep the sign-up as an attempt, and mail the address how to confirm it, or that it has an account."""
     _require_open(services)
     services.throttle.reserve(mail_ip=services.visit.network)
-    fault = services.policy.fault(form.password.text, email=form.email.data)
-    if fault is not None:
-        raise refused(form, [fault])
+    fields = _checked_fields(services, form)
     payload = {
         "password_hash": services.hasher.hash(form.password.text),
-        "fields": host_values(form, services.host_fields),
+        "fields": fields,
         "next": form.next.data if form.next.data and len(form.next.data) <= TEXT_LIMIT else None,
         "nonce": services.visit.nonce if services.visit.nonce is not None else secrets.token_hex(16),
     }
@@ -41,6 +39,16 @@ def run(services: Services, form: SignupForm) -> Outcome:
     return Outcome(
         "verification_required", _answer(services, form), status=202, go="signup_sent", email=form.email.data
     )
+
+
+def _checked_fields(services: Services, form: SignupForm) -> dict[str, Any]:
+    """Return what the app's own fields hold, once nothing in the form breaks a rule or a column."""
+    fields = host_values(form, services.host_fields)
+    fault = services.policy.fault(form.password.text, email=form.email.data)
+    found = [*([] if fault is None else [fault]), *services.store.accounts.misfits(fields)]
+    if found:
+        raise refused(form, found)
+    return fields
 
 
 def _require_open(services: Services) -> None:

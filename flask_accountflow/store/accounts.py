@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapper
 
+from ..errors import FieldFault
 from ..identity import Address
 from ..models import Tables, aware
 from ..tokens import random_id
@@ -80,6 +81,13 @@ class AccountColumns:
         values = {name: row[f"account_{name}"] for name in ("id", *_COLUMNS)}
         moments = {key: aware(value) for key, value in values.items() if isinstance(value, datetime)}
         return Account(**{**values, **moments})
+
+
+def _most(kind: sa.Integer) -> int:
+    """Return the largest number that a column of this kind holds on every database."""
+    if isinstance(kind, sa.BigInteger):
+        return 2**63 - 1
+    return 2**15 - 1 if isinstance(kind, sa.SmallInteger) else 2**31 - 1
 
 
 class Accounts:
@@ -225,6 +233,15 @@ class Accounts:
                 parse = getattr(kind, "fromisoformat", kind)
                 found[name] = parse(value) if is_text else value
         return found
+
+    def misfits(self, values: Mapping[str, Any]) -> Iterator[FieldFault]:
+        """Yield which values the columns of these names cannot hold; databases differ in how they say so."""
+        for name, value in values.items():
+            kind = self._mapper.columns[name].type
+            if isinstance(kind, sa.String) and kind.length is not None and len(str(value or "")) > kind.length:
+                yield FieldFault(name, "too_long", f"Use at most {kind.length} characters.", {"max": kind.length})
+            if isinstance(kind, sa.Integer) and isinstance(value, int) and not -_most(kind) <= value <= _most(kind):
+                yield FieldFault(name, "invalid", "This number is too large.")
 
     def defaults(self, names: Iterable[str]) -> dict[str, Any]:
         """Return what the columns of these names hold when nobody fills them, for those that say so."""

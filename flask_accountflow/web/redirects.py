@@ -34,7 +34,9 @@ def safe_next(value: str | None, settings: Settings) -> str | None:
 def _is_local_path(value: str) -> bool:
     """Tell whether a browser reads ``value`` as a path: one slash first, and no way back above it."""
     path = unquote(urlsplit(value).path)
-    return value.startswith("/") and not path.startswith(("//", "/\\")) and ".." not in path.split("/")
+    # Three slashes are an empty host to urlsplit, and the begin of a host to a browser.
+    starts = value.startswith("/") and not value.startswith("//") and not path.startswith(("//", "/\\"))
+    return starts and ".." not in path.split("/")
 
 
 def own_origins(settings: Settings) -> set[str]:
