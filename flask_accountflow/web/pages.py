@@ -13,6 +13,7 @@ from .. import sessions
 from ..errors import FieldFault, Refusal
 from ..flow import Action, Outcome, Services, Visit
 from ..forms import check, from_browser
+from ..models import EMAIL_LENGTH
 from ..store.sessions import BROWSER
 from . import origin
 from .programs import add_headers
@@ -28,6 +29,8 @@ _LINK_PAGES = {
     "token_used": "link_used",
     "token_superseded": "link_superseded",
 }
+#: What another site's page may have sent.
+_FOREIGN = {"csrf_failed", "cross_origin_blocked"}
 #: Where a person who was refused asks for another link, by the purpose of the refused one.
 _RENEW = {"signup": "resend", "reset": "reset_request"}
 
@@ -110,7 +113,8 @@ class Pages:
         if refusal.code == "authentication_required":
             return self.to_login(services)
         email = refusal.data.get("email") or (form["email"].data if form is not None and "email" in form else None)
-        if isinstance(email, str) and len(email) <= 254 and action is not None and action.guard == "form":
+        is_ours = action is not None and action.guard == "form" and refusal.code not in _FOREIGN
+        if is_ours and isinstance(email, str) and len(email) <= EMAIL_LENGTH:
             session[sessions.EMAIL] = email  # the next form is filled in with it
         if refusal.go is not None:
             return make_response(redirect(url_for(f"accountflow.{refusal.go}", unverified=1), code=303))
@@ -121,24 +125,14 @@ class Pages:
         self, services: Services, action: Action | None, refusal: Refusal, form: Form | None, status: int
     ) -> Response:
         page, keeps_form = _page_of(action, refusal)
-        response = self._page(
-            services,
-            action,
-            page,
-            outcome=self._shown_again(services, action, refusal, form) if keeps_form else None,
-            form=form,
-            refusal=refusal,
-            status=status,
-        )
+        outcome = None
+        if keeps_form and action is not None and action.guard == "link" and action.show is not None:
+            try:
+                outcome = action.show(services, form)  # a link's page names its owner again
+            except Refusal as dead:
+                return self.refuse(services, action, dead, form)
+        response = self._page(services, action, page, outcome=outcome, form=form, refusal=refusal, status=status)
         return add_headers(services, response, refusal)
-
-    def _shown_again(
-        self, services: Services, action: Action | None, refusal: Refusal, form: Form | None
-    ) -> Outcome | None:
-        """Return what GET would show around the form, for a link's page that must name its owner again."""
-        if action is None or action.guard != "link" or action.show is None:
-            return None
-        return action.show(services, form)
 
     def to_login(self, services: Services) -> Response:
         """Send a stranger to the login page, and afterwards back to here."""
