@@ -118,14 +118,14 @@ def build(user_model: type, prefix: str = "accountflow_") -> Tables:
     if not isinstance(user, sa.Table):
         raise ConfigError([f"{user_model.__name__} is not mapped to a table."])
     key: Any = mapper.primary_key[0]
-    done: dict[str, Tables] = user.metadata.info.setdefault("accountflow", {})
+    done: dict[str, tuple[str, Tables]] = user.metadata.info.setdefault("accountflow", {})
     if user.key not in done:
-        if prefix in {table.info.get("accountflow_prefix") for table in user.metadata.tables.values()}:
+        if prefix in {taken for taken, _ in done.values()}:
             raise ConfigError(
                 [f"Another user model has the {prefix}… tables. Give {user_model.__name__} a table_prefix of its own."]
             )
-        done[user.key] = _build(user, key, prefix)
-    return done[user.key]
+        done[user.key] = prefix, _build(user, key, prefix)
+    return done[user.key][1]
 
 
 def aware(moment: datetime) -> datetime:
@@ -162,7 +162,7 @@ def _owner(key: sa.Column[Any], *, nullable: bool) -> sa.Column[Any]:
 def _build(user: sa.Table, key: sa.Column[Any], prefix: str) -> Tables:
     parts = (_token_columns(key, prefix), _session_columns(key, prefix), _mail_columns(key, prefix))
     token, session, mail = (
-        sa.Table(prefix + name, user.metadata, *columns, schema=user.schema, info={"accountflow_prefix": prefix})
+        sa.Table(prefix + name, user.metadata, *columns, schema=user.schema)
         for name, columns in zip(("token", "session", "mail"), parts, strict=True)
     )
     return Tables(user, token, session, mail, key)

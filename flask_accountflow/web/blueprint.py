@@ -53,7 +53,7 @@ def build(web: Web, actions: Iterable[Action], recorded: RecordingTransport | No
 def _finish(response: Response, web: Web) -> Response:
     if request.endpoint == f"{NAME}.static":
         response.headers["X-Content-Type-Options"] = "nosniff"
-        if response.status_code == 200:
+        if response.status_code == 200 and "v" in request.args:
             response.headers["Cache-Control"] = f"public, max-age={_STATIC_AGE}, immutable"
         return response
     return protect(response, web.services.settings)

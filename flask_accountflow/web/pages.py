@@ -31,6 +31,10 @@ _LINK_PAGES = {
 }
 #: What another site's page may have sent.
 _FOREIGN = {"csrf_failed", "cross_origin_blocked"}
+#: Pages whose forms carry no token, since links work in a browser without cookies; and the one that has no form:
+#: a cookie that it set would replace the one which a browser keeps back from another site's post.
+_WITHOUT_TOKEN = frozenset({"verify", "reset_form", "error"})
+_FORM_TYPES = frozenset({"application/x-www-form-urlencoded", "multipart/form-data"})
 #: Where a person who was refused asks for another link, by the purpose of the refused one.
 _RENEW = {"signup": "resend", "reset": "reset_request"}
 
@@ -68,6 +72,8 @@ class Pages:
 
     def read(self, services: Services, action: Action, fixed: Mapping[str, str]) -> Form | None:
         """Return the form that the browser posted."""
+        if request.content_length and request.mimetype not in _FORM_TYPES:
+            raise Refusal("unsupported_media_type")
         if action.form is None:
             return None
         return from_browser(action.form, request.form, form_meta(services), **fixed)
@@ -156,7 +162,7 @@ class Pages:
             data |= {**outcome.data, **outcome.page}
         if refusal is not None:
             data |= _way_on(refusal, action)
-        wanted = safe_next(request.values.get("next"), services.settings)
+        wanted = safe_next(_asked_next(form), services.settings)
         if form is not None and "email" in form and not form["email"].data:
             form["email"].data = session.get(sessions.EMAIL)
         if action is not None and action.decorate is not None:
@@ -174,8 +180,8 @@ class Pages:
         return make_response(render_template(f"accountflow/{page}.html", **context), status)
 
     def _token(self, page: str) -> str:
-        """Return the token of the page's forms. Link pages work in a browser without cookies and carry none."""
-        return "" if page in {"verify", "reset_form"} else self.form_token()
+        """Return the token of the page's forms."""
+        return "" if page in _WITHOUT_TOKEN else self.form_token()
 
     def form_token(self) -> str:
         """Return the token for forms of this browser, which gets its other secret beside it."""
@@ -227,7 +233,7 @@ def _page_of(action: Action | None, refusal: Refusal) -> tuple[str, bool]:
     if action is not None and action.guard == "link" and refusal.code in _LINK_PAGES:
         return _LINK_PAGES[refusal.code], False
     if action is not None and action.page is not None and action.form is not None and action.run is not None:
-        if refusal.code in {"validation_failed", "invalid_credentials", "csrf_failed", "cross_origin_blocked"}:
+        if refusal.code in {"validation_failed", "invalid_credentials", "csrf_failed"}:
             return action.page, True
         if refusal.code in {"rate_limited", "busy"} and action.guard == "form":
             return action.page, True
@@ -246,6 +252,12 @@ def _way_on(refusal: Refusal, action: Action | None) -> dict[str, Any]:
             "retry_text": in_words(refusal.extra["retry_after"]),
         }
     return data
+
+
+def _asked_next(form: Form | None) -> str | None:
+    """Return the ``next`` of the form, or of the address. Not ``request.values``: the body may be too large to read."""
+    posted = form["next"].data if form is not None and "next" in form else None
+    return posted or request.args.get("next")
 
 
 def _shown(refusal: Refusal, form: Form | None) -> ShownProblem:

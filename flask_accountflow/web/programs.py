@@ -56,7 +56,7 @@ class Programs:
 
     def answer(self, services: Services, action: Action, outcome: Outcome, form: Form | None) -> Response:
         """Return the JSON answer to what a flow did."""
-        if outcome.signed_out and sessions.SID in session:
+        if outcome.signed_out and sessions.SID in session and sessions.bearer_token() is None:
             sessions.end()
         if outcome.status == 204:
             return Response(status=204)

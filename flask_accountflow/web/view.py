@@ -118,12 +118,7 @@ class _Call:
 
     def refuse(self, refusal: Refusal) -> Response:
         form = self._form if self._form is not None else self._blank()
-        services = self._serve(form)
-        try:
-            return self._format.refuse(services, self._action, refusal, form)
-        except Refusal as other:
-            # What was to be shown again cannot be shown either: the form of a link that does not work.
-            return self._format.refuse(services, self._action, other, form)
+        return self._format.refuse(self._serve(form), self._action, refusal, form)
 
     def _get(self) -> Response:
         if self._action.for_strangers and self._format.name == "html" and sessions.current() is not None:

@@ -1,0 +1,196 @@
+"""Requests that meet in a real server: of many that want the same thing at once, the right number gets it."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from flask import Flask
+from live_server import AppServer, wait_until
+from live_visitors import Answer, LiveProgram, Shot, ask_for_reset, join, posting, sign_up, volley
+from support import OTHER_PASSWORD, PASSWORD
+
+from example_app import create_app
+from example_app.models import accounts, db
+
+ROUNDS = 4
+
+TABLES = accounts.tables
+
+
+@pytest.fixture
+def email() -> str:
+    """An address that nobody has."""
+    return f"{uuid.uuid4().hex}@example.com"
+
+
+@pytest.fixture
+def operator(live: AppServer) -> Iterator[Flask]:
+    """The app as an operator's script has it, on the server's database."""
+    app = create_app({**live.settings, "ACCOUNTFLOW_MAIL_KICK": "worker"})
+    yield app
+    with app.app_context():
+        db.engine.dispose()
+
+
+def _password(number: int) -> str:
+    return f"battery number {number} of the horse"
+
+
+def _codes(answers: list[Answer]) -> Counter[tuple[int, str]]:
+    return Counter((answer.status_code, answer.json.get("code") or answer.json.get("status")) for answer in answers)
+
+
+def _user(engine: sa.Engine, email: str) -> Any:
+    with engine.connect() as connection:
+        return connection.execute(sa.select(TABLES.user).where(TABLES.user.c.email_key == email)).one()
+
+
+def _reset_link_is_used(engine: sa.Engine, email: str) -> bool:
+    token = TABLES.token
+    statement = sa.select(token.c.used_at).where(token.c.email_key == email, token.c.purpose == "reset")
+    with engine.connect() as connection:
+        return connection.execute(statement).scalar_one() is not None
+
+
+@pytest.mark.parametrize("round_number", range(ROUNDS))
+def test_RST_07_fifty_redemptions_of_one_reset_link(live: AppServer, email: str, round_number: int) -> None:
+    """Of fifty redemptions of one reset link at once one wins, and its password alone works afterwards."""
+    join(live, email)
+    link = ask_for_reset(live, email)
+
+    answers = volley([posting(live, link, {"password": _password(number)}) for number in range(50)])
+
+    assert Counter(answer.status_code for answer in answers) == {200: 1, 410: 49}
+    assert {answer.json["code"] for answer in answers if answer.status_code == 410} == {"token_used"}
+    winner = next(number for number, answer in enumerate(answers) if answer.status_code == 200)
+    visitor = LiveProgram(live)
+    working = [number for number in range(50) if visitor.login(email, _password(number)).status_code == 200]
+    assert working == [winner]
+    assert visitor.login(email, PASSWORD).status_code == 401
+
+
+@pytest.mark.parametrize("round_number", range(ROUNDS))
+def test_VER_04_fifty_confirmations_by_one_link(live: AppServer, email: str, round_number: int) -> None:
+    """Of fifty confirmations by one link at once one confirms; the others hear that it is done, and get no tokens."""
+    link = sign_up(live, email)
+
+    answers = volley([posting(live, link, {}) for _ in range(50)])
+
+    assert _codes(answers) == {(200, "verified"): 1, (200, "already_verified"): 49}
+    assert all(answer.json["access_token"] is None and answer.json["user"] is None for answer in answers)
+    assert LiveProgram(live).login(email).status_code == 200
+
+
+@pytest.mark.parametrize("round_number", range(ROUNDS))
+def test_SUP_14_thirty_signups_of_one_address(
+    live: AppServer, live_engine: sa.Engine, email: str, round_number: int
+) -> None:
+    """Thirty sign-ups of one address at once are answered alike, and come to one account and one mail."""
+    # One mail in each minute of the clock: a volley across the end of one may come to two.
+    wait_until(lambda: time.time() % 60 < 55, "the minute is young")
+    shots = [posting(live, "/auth/signup", {"email": email, "password": _password(number)}) for number in range(30)]
+
+    answers = volley(shots)
+
+    assert {answer.status_code for answer in answers} == {202}
+    assert len({answer.data for answer in answers}) == 1
+    assert len({_masked(answer) for answer in answers}) == 1
+    assert _user(live_engine, email).email_verified_at is None
+    live.mail.wait_for(email)
+    mail = TABLES.mail
+    states = sa.select(mail.c.state).join(TABLES.user, TABLES.user.c.id == mail.c.user_id)
+    with live_engine.connect() as connection:
+        found = Counter(connection.execute(states.where(TABLES.user.c.email_key == email)).scalars())
+    assert found["dropped"] == 29
+    assert found["pending"] + found["sent"] == 1
+    assert len(live.mail.mails(email)) == 1
+
+
+def _masked(answer: Answer) -> tuple[tuple[str, str], ...]:
+    """Return the headers but for the time."""
+    return tuple((name, value) for name, value in answer.headers.items() if name != "Date")
+
+
+@pytest.mark.parametrize("round_number", range(ROUNDS))
+def test_REF_03_twenty_refreshes_of_one_token(live: AppServer, email: str, round_number: int) -> None:
+    """Of twenty refreshes of one token at once one wins at most, and then the family is over."""
+    join(live, email)
+    visitor = LiveProgram(live)
+    pair = visitor.login(email)
+    shot = posting(live, "/auth/refresh", {"refresh_token": pair.json["refresh_token"]})
+
+    answers = volley([shot] * 20)
+
+    counted = Counter(answer.status_code for answer in answers)
+    assert set(counted) <= {200, 401}
+    assert counted[200] <= 1
+    assert visitor.me(pair).status_code == 401
+    for winner in (answer for answer in answers if answer.status_code == 200):
+        again = visitor.post("/auth/refresh", {"refresh_token": winner.json["refresh_token"]})
+        assert again.status_code == 401
+
+
+@pytest.mark.parametrize("round_number", range(ROUNDS))
+def test_SES_11_logins_during_a_reset(live: AppServer, email: str, round_number: int) -> None:
+    """A login with the old password that meets a reset does not outlive it."""
+    join(live, email)
+    link = ask_for_reset(live, email)
+    login = posting(live, "/auth/login", {"email": email, "password": PASSWORD})
+
+    reset, *logins = volley([posting(live, link, {"password": OTHER_PASSWORD}), *[login] * 20])
+
+    assert reset.status_code == 200
+    assert {answer.status_code for answer in logins} <= {200, 401}
+    visitor = LiveProgram(live)
+    opened = [answer for answer in logins if answer.status_code == 200]
+    assert {visitor.me(answer).status_code for answer in opened} <= {401}
+    assert visitor.me(reset).status_code == 200
+    assert visitor.login(email, PASSWORD).status_code == 401
+    assert visitor.login(email, OTHER_PASSWORD).status_code == 200
+
+
+@pytest.mark.parametrize("round_number", range(ROUNDS))
+def test_RST_18_a_reset_and_a_confirmation(live: AppServer, email: str, round_number: int) -> None:
+    """When a reset and a confirmation of one sign-up meet, one of them is done, and the other not at all."""
+    verify, reset = sign_up(live, email), ask_for_reset(live, email)
+    shots = [posting(live, verify, {}), posting(live, reset, {"password": OTHER_PASSWORD})]
+
+    confirmed, changed = volley(shots)
+
+    assert sorted((confirmed.status_code, changed.status_code)) == [200, 410]
+    visitor = LiveProgram(live)
+    works = [visitor.login(email, password).status_code == 200 for password in (PASSWORD, OTHER_PASSWORD)]
+    assert works == [confirmed.status_code == 200, changed.status_code == 200]
+    loser = confirmed if confirmed.status_code == 410 else changed
+    assert loser.json["code"] == "token_superseded"
+
+
+@pytest.mark.parametrize("round_number", range(ROUNDS))
+def test_RST_16_a_reset_while_the_account_is_disabled(
+    live: AppServer, live_engine: sa.Engine, operator: Flask, email: str, round_number: int
+) -> None:
+    """A reset that meets an operator's disabling is done whole or not at all, and never undoes that."""
+    join(live, email)
+    link = ask_for_reset(live, email)
+    before = _user(live_engine, email)
+
+    def disable(go: Callable[[], Any]) -> None:
+        with operator.app_context():
+            go()
+            accounts.disable_user(email)
+
+    shots: list[Shot[Any]] = [disable, *[posting(live, link, {"password": OTHER_PASSWORD})] * 5]
+    _, *answers = volley(shots)
+
+    counted = Counter(answer.status_code for answer in answers)
+    after = _user(live_engine, email)
+    assert counted in ({200: 1, 410: 4}, {410: 5})
+    assert not after.is_active
+    assert (after.password_hash != before.password_hash) == bool(counted[200])
+    assert _reset_link_is_used(live_engine, email) == bool(counted[200])
