@@ -192,5 +192,3 @@ class Action:
     for_strangers: bool = False
     #: Whether a JSON caller's session cookie counts, so that it must bring the CSRF token.
     uses_cookie: bool = False
-    #: The name of what the page adds to its flow's data.
-    decorate: str | None = None

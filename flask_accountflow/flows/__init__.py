@@ -8,30 +8,11 @@ from . import login, logout, me, refresh, reset, signup, verify
 
 ACTIONS: tuple[Action, ...] = (
     Action("signup", "/signup", SignupForm, show=signup.show, run=signup.run, page="signup", for_strangers=True),
-    Action(
-        "signup_sent",
-        "/signup/sent",
-        AskForm,
-        show=signup.sent,
-        page="signup_sent",
-        formats=("html",),
-        decorate="signup_sent",
-    ),
+    Action("signup_sent", "/signup/sent", AskForm, show=signup.sent, page="signup_sent", formats=("html",)),
     Action("resend", "/verify/resend", AskForm, show=verify.ask, run=verify.resend, page="verify_resend"),
-    Action(
-        "verify_done", "/verify/done", show=verify.done, page="verify_done", formats=("html",), decorate="verify_done"
-    ),
+    Action("verify_done", "/verify/done", show=verify.done, page="verify_done", formats=("html",)),
     Action("verify_token", "/verify", VerifyForm, run=verify.run, guard="link", formats=("json",)),
-    Action(
-        "verify",
-        "/verify/<path:token>",
-        VerifyForm,
-        show=verify.show,
-        run=verify.run,
-        page="verify",
-        guard="link",
-        decorate="verify",
-    ),
+    Action("verify", "/verify/<path:token>", VerifyForm, show=verify.show, run=verify.run, page="verify", guard="link"),
     Action(
         "login",
         "/login",
@@ -53,22 +34,8 @@ ACTIONS: tuple[Action, ...] = (
         run=reset.request,
         page="reset_request",
     ),
-    Action(
-        "reset_sent",
-        "/password-reset/sent",
-        show=reset.sent,
-        page="reset_sent",
-        formats=("html",),
-        decorate="reset_sent",
-    ),
-    Action(
-        "reset_done",
-        "/password-reset/done",
-        show=reset.done,
-        page="reset_done",
-        formats=("html",),
-        decorate="reset_done",
-    ),
+    Action("reset_sent", "/password-reset/sent", show=reset.sent, page="reset_sent", formats=("html",)),
+    Action("reset_done", "/password-reset/done", show=reset.done, page="reset_done", formats=("html",)),
     Action("reset_confirm", "/password-reset/confirm", ResetForm, run=reset.run, guard="link", formats=("json",)),
     Action(
         "reset",

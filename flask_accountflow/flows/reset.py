@@ -137,9 +137,8 @@ def _redeem(
             context=services.mail_context(),
         )
     )
-    return changed, services.open_login(changed, remember=services.settings.remember_default) if _logs_in(
-        services
-    ) else None
+    sign_in = services.open_login(changed, remember=services.settings.remember_default) if _logs_in(services) else None
+    return changed, sign_in
 
 
 def _logs_in(services: Services) -> bool:

@@ -8,18 +8,18 @@ from typing import Any
 from flask import Blueprint, Flask, Response, request
 from flask.globals import request_ctx
 from werkzeug.exceptions import HTTPException
+from werkzeug.routing import BaseConverter
 
 from ..errors import Refusal
 from ..flow import Action
 from ..mail.transports import RecordingTransport
 from . import inbox, origin
 from .headers import protect
-from .negotiation import wants_json
 from .view import ActionView, Web
 
 NAME = "accountflow"
 
-_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "TRACE")
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "TRACE", "OPTIONS")
 #: What a static file is kept for, in seconds; its address changes with its content.
 _STATIC_AGE = 31536000
 
@@ -44,13 +44,18 @@ def build(web: Web, actions: Iterable[Action], recorded: RecordingTransport | No
         inbox.mount(blueprint, web, recorded)
     if prefix:
         rest = _rest_view(web)
-        blueprint.add_url_rule("/", endpoint="rest_root", view_func=rest, methods=_METHODS)
-        blueprint.add_url_rule("/<path:rest>", endpoint="rest", view_func=rest, methods=_METHODS)
+        blueprint.add_url_rule("", endpoint="rest_root", view_func=rest, methods=_METHODS)
+        blueprint.add_url_rule("/<accountflow_rest:rest>", endpoint="rest", view_func=rest, methods=_METHODS)
+    # What static files and the inbox do not find.
+    blueprint.register_error_handler(404, lambda error: web.refuse(Refusal("not_found")))
     blueprint.after_request(lambda response: _finish(response, web))
     return blueprint
 
 
 def _finish(response: Response, web: Web) -> Response:
+    if request.method == "OPTIONS" and response.status_code == 200:
+        # Flask's own answer also names the methods that are only served to say 405.
+        response.headers["Allow"] = ", ".join(_allowed_methods())
     if request.endpoint == f"{NAME}.static":
         response.headers["X-Content-Type-Options"] = "nosniff"
         if response.status_code == 200 and "v" in request.args:
@@ -59,10 +64,19 @@ def _finish(response: Response, web: Web) -> Response:
     return protect(response, web.services.settings)
 
 
+class _Rest(BaseConverter):
+    """Matches whatever follows the prefix, also nothing, slashes and line breaks: "path" leaves those to the host."""
+
+    regex = "(?s:.*?)"
+    weight = 1000
+    part_isolating = False
+
+
 def _csrf_view(web: Web) -> Callable[[], Any]:
     def csrf() -> Response | dict[str, str]:
         """Return the token that a program in a browser sends with the session cookie."""
-        if not wants_json(request):
+        accept = request.accept_mimetypes
+        if accept.provided and not accept.quality("application/json"):
             return web.refuse(Refusal("not_acceptable"))
         return {"csrf_token": web.pages.form_token(), "header": origin.HEADER}
 
@@ -91,11 +105,12 @@ def _allowed_methods() -> list[str]:
             continue
         if rule.endpoint not in {f"{NAME}.rest", f"{NAME}.rest_root"}:
             found.append(method)
-    return [*found, "OPTIONS"] if found else []
+    return found
 
 
 def mount(app: Flask, blueprint: Blueprint) -> None:
     """Register the blueprint, and exempt it from a host's CSRFProtect."""
+    app.url_map.converters["accountflow_rest"] = _Rest
     app.register_blueprint(blueprint)
     app.before_request_funcs.setdefault(None, []).insert(0, _exempt_once(app, blueprint))
 

@@ -16,8 +16,9 @@ from ..forms import check, from_browser
 from ..models import EMAIL_LENGTH
 from ..store.sessions import BROWSER
 from . import origin
+from .extras import EXTRAS
 from .programs import add_headers
-from .redirects import destination, login_address, rooted, safe_next
+from .redirects import destination, here, login_address, rooted, safe_next
 from .site import Site
 from .visits import form_meta, plain_visit
 from .words import in_words
@@ -95,13 +96,13 @@ class Pages:
     def answer(self, services: Services, action: Action, outcome: Outcome, form: Form | None) -> Response:
         """Return a page, or send the browser on after a post."""
         if request.method == "POST":
-            return self._go(services, outcome)
+            return self._go(services, outcome, form)
         page = outcome.template if outcome.template is not None else action.page
         if page is None:
             raise Refusal("not_acceptable")
         return self._page(services, action, page, outcome=outcome, form=form)
 
-    def _go(self, services: Services, outcome: Outcome) -> Response:
+    def _go(self, services: Services, outcome: Outcome, form: Form | None) -> Response:
         if outcome.signed_out:
             sessions.end()
         if outcome.sign_in is not None:
@@ -109,9 +110,10 @@ class Pages:
         elif outcome.email is not None:
             session[sessions.EMAIL] = outcome.email
         name = outcome.go if outcome.go is not None else "me"
-        address = destination(name, services.settings, outcome.next)
+        wanted = safe_next(outcome.next or _asked_next(form), services.settings)
+        address = destination(name, services.settings, wanted)
         if name == "verify_done":
-            address = url_for("accountflow.verify_done", status=outcome.code)
+            address = url_for("accountflow.verify_done", status=outcome.code, next=wanted)
         return make_response(redirect(address, code=303))
 
     def refuse(self, services: Services, action: Action | None, refusal: Refusal, form: Form | None) -> Response:
@@ -123,7 +125,8 @@ class Pages:
         if is_ours and isinstance(email, str) and len(email) <= EMAIL_LENGTH:
             session[sessions.EMAIL] = email  # the next form is filled in with it
         if refusal.go is not None:
-            return make_response(redirect(url_for(f"accountflow.{refusal.go}", unverified=1), code=303))
+            wanted = safe_next(_asked_next(form), services.settings)
+            return make_response(redirect(url_for(f"accountflow.{refusal.go}", unverified=1, next=wanted), code=303))
         status = 422 if refusal.code == "invalid_credentials" else refusal.status
         return self._refusal_page(services, action, refusal, form, status)
 
@@ -142,8 +145,7 @@ class Pages:
 
     def to_login(self, services: Services) -> Response:
         """Send a stranger to the login page, and afterwards back to here."""
-        here = request.full_path.rstrip("?") if request.method in {"GET", "HEAD"} else None
-        wanted = None if here is None else request.script_root + here
+        wanted = here() if request.method in {"GET", "HEAD"} else None
         return make_response(redirect(login_address(services.settings, wanted), code=303))
 
     def _page(
@@ -165,15 +167,15 @@ class Pages:
         wanted = safe_next(_asked_next(form), services.settings)
         if form is not None and "email" in form and not form["email"].data:
             form["email"].data = session.get(sessions.EMAIL)
-        if action is not None and action.decorate is not None:
-            data |= getattr(self, action.decorate)(services, data)
+        if page in EXTRAS:
+            data |= EXTRAS[page](services, data)
         context = {
             **self.frame(services),
             "links": _links(services, wanted),
             "form": form,
             "csrf_token": self._token(page),
             "next": wanted,
-            "action": request.full_path.rstrip("?") if page == "error" else _post_address(request.path),
+            "action": request.script_root + request.path,
             "problem": None if refusal is None or page in _LINK_PAGES.values() else _shown(refusal, form),
             "data": data,
         }
@@ -191,41 +193,6 @@ class Pages:
     def frame(self, services: Services) -> dict[str, Any]:
         """Return what a page without a form has around it."""
         return {**self._site.frame(services), "links": _links(services, None), "problem": None, "notice": None}
-
-    # What single pages show beside their flow's data; an action names one of these.
-
-    def signup_sent(self, services: Services, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what the "check your email" page says."""
-        return {
-            "email": session.get(sessions.EMAIL),
-            "expires_in_text": in_words(services.settings.verify_max_age),
-            "sender": services.settings.mail_sender_name or services.settings.mail_sender or None,
-            "unverified": "unverified" in request.args,
-        }
-
-    def reset_sent(self, services: Services, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what the page after a reset request says."""
-        return {"email": session.get(sessions.EMAIL), "new_link_url": url_for("accountflow.reset_request")}
-
-    def reset_done(self, services: Services, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what the page after a reset says."""
-        return {"email": session.get(sessions.EMAIL)}
-
-    def verify_done(self, services: Services, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what the page after a confirmation says."""
-        status = data.get("status", request.args.get("status"))
-        return {
-            "already": status == "already_verified",
-            "discarded": status == "discarded",
-            "email": session.get(sessions.EMAIL),
-        }
-
-    def verify(self, services: Services, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Return who else is logged in here, since confirming will not switch."""
-        if "expires_at" not in data or data.get("status") == "already_verified":
-            return self.verify_done(services, data)
-        found = sessions.current() if sessions.SID in session else None
-        return {"other_user": None if found is None else found.user.email}
 
 
 def _page_of(action: Action | None, refusal: Refusal) -> tuple[str, bool]:
@@ -288,7 +255,3 @@ def _links(services: Services, wanted: str | None) -> dict[str, str | None]:
         "me": url_for("accountflow.me"),
         "after_login": rooted(settings.after_login),
     }
-
-
-def _post_address(path: str) -> str:
-    return request.script_root + path

@@ -18,6 +18,7 @@ from ..forms import check, describe, from_json
 from ..store.sessions import API, BROWSER
 from . import origin
 from .body import read_json
+from .redirects import safe_next
 from .visits import form_meta, plain_visit
 
 
@@ -61,6 +62,8 @@ class Programs:
         if outcome.status == 204:
             return Response(status=204)
         data = dict(outcome.data)
+        if data.get("next") is not None:
+            data["next"] = safe_next(data["next"], services.settings)
         if outcome.sign_in is not None:
             data |= _session(services, outcome.sign_in)
         return _json(data, outcome.status)

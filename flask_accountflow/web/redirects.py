@@ -13,6 +13,10 @@ from ..settings import Settings
 # What browsers strip or read as a slash (WHATWG URL, basic parser), and what ends a header line.
 _UNSAFE = re.compile(r"[\x00-\x20\x7f-\x9f\\\u2028\u2029\ud800-\udfff]")
 
+# What stands for itself in a path (RFC 3986 section 3.3), and in a query, which is not decoded before.
+_IN_PATH = "/:@!$&'()*+,;=~"
+_IN_QUERY = _IN_PATH + "?%"
+
 
 def safe_next(value: str | None, settings: Settings) -> str | None:
     """Return the part of ``value`` that one may be sent to: a path here, or an address in TRUSTED_ORIGINS."""
@@ -54,7 +58,14 @@ def destination(name: str, settings: Settings, next_page: str | None = None) -> 
         return safe_next(next_page, settings) or rooted(settings.after_login)
     if name == "after_logout":
         return rooted(settings.after_logout) if settings.after_logout is not None else login_address(settings)
-    return url_for(f"accountflow.{name}")
+    return url_for(f"accountflow.{name}", next=safe_next(next_page, settings))
+
+
+def here() -> str:
+    """Return the address of this request below its origin, as a browser writes it."""
+    # Not full_path: that one is decoded, and raises for a query that is not UTF-8.
+    path, query = request.script_root + request.path, request.query_string
+    return quote(path, safe=_IN_PATH) + ("?" + quote(query, safe=_IN_QUERY) if query else "")
 
 
 def login_address(settings: Settings, next_page: str | None = None) -> str:

@@ -606,7 +606,7 @@ def test_a_token_that_names_nothing_mails_nothing(bench: Bench, token: str) -> N
         with bench.engine.begin() as connection:
             connection.execute(bench.tables.token.delete())
     elif token == "moved":
-        bench.alter(email="una@example.com")
+        bench.alter(**{"email_key": "una@example.com"})
     before = len(bench.mails)
 
     found = told(EMAIL, bench.resend, token=token if token == "no-link" else good)

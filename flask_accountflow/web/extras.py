@@ -1,0 +1,60 @@
+"""What single pages show beside their flow's data: what this browser typed before, and words for times."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from flask import request, session, url_for
+
+from .. import sessions
+from ..flow import Services
+from .words import in_words
+
+Extra = Callable[[Services, Mapping[str, Any]], dict[str, Any]]
+
+
+def _typed_email() -> str | None:
+    return session.get(sessions.EMAIL)
+
+
+def _signup_sent(services: Services, data: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "email": _typed_email(),
+        "expires_in_text": in_words(services.settings.verify_max_age),
+        "sender": services.settings.mail_sender_name or services.settings.mail_sender or None,
+        "unverified": "unverified" in request.args,
+    }
+
+
+def _reset_sent(services: Services, data: Mapping[str, Any]) -> dict[str, Any]:
+    return {"email": _typed_email(), "new_link_url": url_for("accountflow.reset_request")}
+
+
+def _reset_done(services: Services, data: Mapping[str, Any]) -> dict[str, Any]:
+    return {"email": _typed_email()}
+
+
+def _verify_done(services: Services, data: Mapping[str, Any]) -> dict[str, Any]:
+    status = data.get("status", request.args.get("status"))
+    return {
+        "already": status == "already_verified",
+        "discarded": status == "discarded",
+        "email": _typed_email(),
+    }
+
+
+def _verify(services: Services, data: Mapping[str, Any]) -> dict[str, Any]:
+    """Say who else is logged in here, since confirming will not switch."""
+    found = sessions.current() if sessions.SID in session else None
+    return {"other_user": None if found is None else found.user.email}
+
+
+#: By the name of the page.
+EXTRAS: Mapping[str, Extra] = {
+    "signup_sent": _signup_sent,
+    "reset_sent": _reset_sent,
+    "reset_done": _reset_done,
+    "verify_done": _verify_done,
+    "verify": _verify,
+}
