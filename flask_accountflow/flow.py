@@ -182,7 +182,7 @@ class Action:
     json_form: type[Form] | None = None
     show: Flow | None = None
     run: Flow | None = None
-    #: The page of GET, and of a refused POST.
+    #: The page of GET, and of a refused POST. With one, GET is served; ``show`` fills it.
     page: str | None = None
     guard: Guard = "form"
     formats: tuple[str, ...] = ("html", "json")

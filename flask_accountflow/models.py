@@ -7,10 +7,12 @@ They live in the metadata of the user model, so that ``db.create_all()`` and Fla
 from __future__ import annotations
 
 import inspect
+import sys
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, is_dataclass
 from datetime import datetime, timezone
+from functools import partial
 from typing import Any, get_args
 
 import sqlalchemy as sa
@@ -18,6 +20,13 @@ from sqlalchemy.orm import Mapped, MappedColumn, Mapper, declared_attr, mapped_c
 
 from .errors import ConfigError
 from .tokens import random_id
+
+if sys.version_info >= (3, 14):
+    from annotationlib import Format, get_annotations
+
+    _raw_annotations = partial(get_annotations, format=Format.FORWARDREF)
+else:
+    _raw_annotations = inspect.get_annotations
 
 #: Longest address in characters: RFC 5321 section 4.5.3.1.3 less its two brackets (RFC 3696 erratum 1690).
 EMAIL_LENGTH = 254
@@ -75,20 +84,29 @@ class UserMixin:
 
 
 def _has_key(cls: type) -> bool:
-    return any("__mapper__" in vars(base) or any(map(_is_key, _declared(base))) for base in cls.__mro__)
+    return any(_is_mapped(base) or any(map(_is_key, _declared(cls, base))) for base in cls.__mro__)
 
 
-def _declared(base: type) -> Iterator[Any]:
-    """Yield what ``base`` may declare columns with: its attributes, and the arguments of its annotations."""
+def _is_mapped(base: type) -> bool:
+    return "__mapper__" in vars(base) or "__table__" in vars(base)
+
+
+def _declared(cls: type, base: type) -> Iterator[Any]:
+    """Yield what ``base`` may declare columns of ``cls`` with: attributes, and the arguments of annotations."""
     for value in vars(base).values():
-        yield value.fget(base) if isinstance(value, declared_attr) else value
-    try:
-        annotations = inspect.get_annotations(base, eval_str=True)
-    except NameError:  # an annotation that names what only a type checker imports
-        return
-    for annotation in annotations.values():
+        yield value.fget(cls) if isinstance(value, declared_attr) else value
+    for annotation in _annotations(base):
         for inner in get_args(annotation):
             yield from get_args(inner)
+
+
+def _annotations(base: type) -> Iterator[Any]:
+    names = {**vars(sys.modules[base.__module__]), **vars(base)}
+    for annotation in _raw_annotations(base).values():
+        try:
+            yield eval(annotation, names) if isinstance(annotation, str) else annotation
+        except Exception:  # it names what comes later, or what only a type checker imports; the others still count
+            continue
 
 
 def _is_key(value: Any) -> bool:
@@ -141,6 +159,8 @@ def _mapper(user_model: Any) -> Mapper[Any]:
     problems = []
     if len(mapper.primary_key) != 1:
         problems.append(f"{name} has a primary key of several columns; accounts need one of a single column.")
+    if mapper.local_table is not mapper.persist_selectable:
+        problems.append(f"{name} is spread over two tables; give the class whose table has the columns of UserMixin.")
     if is_dataclass(user_model):
         problems.append(f"{name} is a dataclass, which SQLAlchemy 2.1 refuses to mix; use a plain model.")
     missing = sorted(set(UserMixin.__annotations__) - set(mapper.columns.keys()))

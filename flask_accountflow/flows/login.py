@@ -13,11 +13,6 @@ from ..throttle import Reservation
 from .verify import queue_again
 
 
-def show(services: Services, form: LoginForm) -> Outcome:
-    """Show the form."""
-    return Outcome("form")
-
-
 def run(services: Services, form: LoginForm) -> Outcome:
     """Open a login. Who it is not learns one thing only: that this address and password do not fit."""
     address: Address = form.email.address

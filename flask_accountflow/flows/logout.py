@@ -9,11 +9,6 @@ from ..flow import Outcome, Services
 from ..forms import LogoutForm
 
 
-def show(services: Services, form: LogoutForm) -> Outcome:
-    """Show one button."""
-    return Outcome("form")
-
-
 def run(services: Services, form: LogoutForm) -> Outcome:
     """End the login of this visit, or the family of the refresh token. Nothing to end is no error."""
     shown, named = services.visit.login_id, _named(services, form)

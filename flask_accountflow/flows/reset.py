@@ -18,21 +18,6 @@ from .verify import accepted
 RESET = "reset"
 
 
-def show_request(services: Services, form: AskForm) -> Outcome:
-    """Show the form."""
-    return Outcome("form")
-
-
-def sent(services: Services, form: Any) -> Outcome:
-    """Say where to look for the mail, if there is one."""
-    return Outcome("sent")
-
-
-def done(services: Services, form: Any) -> Outcome:
-    """Say that the password was changed."""
-    return Outcome("done")
-
-
 def request(services: Services, form: AskForm) -> Outcome:
     """Mail a link to whom the address belongs. The answer is the same for every address and every link."""
     services.throttle.reserve(mail_ip=services.visit.network)

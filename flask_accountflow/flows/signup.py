@@ -19,11 +19,6 @@ def show(services: Services, form: SignupForm) -> Outcome:
     return Outcome("form")
 
 
-def sent(services: Services, form: Any) -> Outcome:
-    """Say where to look for the mail."""
-    return Outcome("sent")
-
-
 def run(services: Services, form: SignupForm) -> Outcome:
     """Keep the sign-up as an attempt, and mail the address how to confirm it, or that it has an account."""
     _require_open(services)

@@ -153,16 +153,6 @@ def _verified(status: str, *, next_page: str | None = None) -> dict[str, Any]:
     return {"status": status, "user": None, "next": next_page, "access_token": None, "refresh_token": None}
 
 
-def ask(services: Services, form: AskForm) -> Outcome:
-    """Show the form that asks for another link."""
-    return Outcome("form")
-
-
-def done(services: Services, form: Any) -> Outcome:
-    """Say what confirming came to."""
-    return Outcome("done")
-
-
 def resend(services: Services, form: AskForm) -> Outcome:
     """Mail another link. The answer is the same for every address and every link."""
     services.throttle.reserve(mail_ip=services.visit.network)

@@ -36,7 +36,7 @@ def build(web: Web, actions: Iterable[Action], recorded: RecordingTransport | No
         static_url_path="/static" if prefix else "/accountflow-static",
     )
     for action in actions:
-        methods = [*(["GET"] if action.show is not None else []), *(["POST"] if action.run is not None else [])]
+        methods = [*(["GET"] if action.page is not None else []), *(["POST"] if action.run is not None else [])]
         view = ActionView.as_view(action.name, web, action)
         blueprint.add_url_rule(action.rule, view_func=view, methods=methods)
     blueprint.add_url_rule("/csrf", endpoint="csrf", view_func=_csrf_view(web))
