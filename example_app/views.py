@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, render_template
+from flask import Blueprint, Response, render_template
 from flask.typing import ResponseReturnValue
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
@@ -12,6 +12,13 @@ from flask_accountflow import current_user, login_required
 from .models import db
 
 pages = Blueprint("pages", __name__)
+
+
+@pages.after_request
+def keep_private(response: Response) -> Response:
+    """Keep pages that greet somebody out of the cache from which "Back" shows them, also after a logout."""
+    response.headers["Cache-Control"] = "no-store"
+    return response
 
 
 @pages.get("/")

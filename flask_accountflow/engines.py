@@ -43,5 +43,8 @@ class Engines:
 
 @contextmanager
 def _nested(connection: sa.Connection) -> Iterator[sa.Connection]:
+    if connection.dialect.name == "sqlite" and not connection.connection.in_transaction:
+        # pysqlite sends BEGIN only before a write; a savepoint without one would commit.
+        connection.exec_driver_sql("BEGIN")
     with connection.begin_nested() if connection.in_transaction() else connection.begin():
         yield connection

@@ -16,7 +16,7 @@ from werkzeug.datastructures import MultiDict
 from wtforms import (
     BooleanField,
     DateField,
-    DateTimeField,
+    DateTimeLocalField,
     DecimalField,
     Field,
     FloatField,
@@ -26,6 +26,7 @@ from wtforms import (
     SelectField,
     SelectMultipleField,
     StringField,
+    TimeField,
 )
 from wtforms.validators import AnyOf
 
@@ -147,8 +148,8 @@ def from_json(form_class: type[F], data: Mapping[str, Any], meta: Mapping[str, A
     for field in blank:
         value = fixed.get(field.name, data.get(field.name))
         if value is None:
-            if isinstance(field, BooleanField) and field.data:
-                values.add(field.name, "y")
+            if isinstance(field, (BooleanField, SelectMultipleField)) and field.data:
+                values.setlist(field.name, list(_as_text(field.data)))
         elif _fits(field, value):
             values.setlist(field.name, list(_as_text(value)))
         else:
@@ -178,17 +179,20 @@ def refused(form: Form, found: list[FieldFault]) -> Refusal:
 def faults(form: Form) -> Iterator[FieldFault]:
     """Yield what is wrong with a form that was validated."""
     for field in form:
-        if isinstance(field, StringField) and not isinstance(field, PasswordField) and not _is_clean(field.data):
-            yield FieldFault(field.name, "invalid", "This holds a character that cannot be kept.")
+        if not isinstance(field, (PasswordField, TokenField)) and not _is_clean(field.data):
+            yield FieldFault(field.name, "invalid", "This holds something that cannot be kept.")
             continue
+        was_sent = any(str(raw).strip() for raw in field.raw_data or ())
         for error in field.errors:
-            code = getattr(error, "code", "invalid" if field.data else "required")
+            code = getattr(error, "code", "invalid" if was_sent else "required")
             yield FieldFault(field.name, code, str(error), getattr(error, "params", MappingProxyType({})))
 
 
-def _is_clean(text: str | None) -> bool:
-    """Tell whether every database can hold ``text``: PostgreSQL refuses NUL, all refuse lone surrogates."""
-    return text is None or not any(sign == "\0" or "\ud800" <= sign <= "\udfff" for sign in text)
+def _is_clean(value: Any) -> bool:
+    """Tell whether every database can hold ``value``: PostgreSQL refuses NUL, all refuse lone surrogates and infinity."""
+    if isinstance(value, (float, Decimal)):
+        return Decimal(value).is_finite()
+    return not isinstance(value, str) or not any(sign == "\0" or "\ud800" <= sign <= "\udfff" for sign in value)
 
 
 def _fits(field: Field, value: Any) -> bool:
@@ -247,6 +251,6 @@ def _kind(field: Field) -> str:
         return "boolean"
     if isinstance(field, (IntegerField, DecimalField, FloatField)):
         return "number"
-    if isinstance(field, (DateTimeField, DateField)):
+    if isinstance(field, (DateField, DateTimeLocalField, TimeField)):
         return "date"
     return "string"

@@ -21,11 +21,11 @@ from sqlalchemy.orm import Mapped, MappedColumn, Mapper, declared_attr, mapped_c
 from .errors import ConfigError
 from .tokens import random_id
 
-if sys.version_info >= (3, 14):
+if sys.version_info >= (3, 14):  # pragma: no cover - one of the two, by the Python that runs
     from annotationlib import Format, get_annotations
 
     _raw_annotations = partial(get_annotations, format=Format.FORWARDREF)
-else:
+else:  # pragma: no cover
     _raw_annotations = inspect.get_annotations
 
 #: Longest address in characters: RFC 5321 section 4.5.3.1.3 less its two brackets (RFC 3696 erratum 1690).

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..errors import FieldFault, Refusal
+from ..errors import FieldFault, Problem, Refusal
 from ..flow import Outcome, Services
 from ..forms import AccountForm, CreateUserForm, refused
 from ..identity import Address
 from ..store.accounts import Account
 from . import reset, verify
 from .me import user
+
+_NO_ACCOUNT = Problem(404, "No account has this address", "Check the address.")
 
 
 def create_user(services: Services, form: CreateUserForm) -> Outcome:
@@ -75,7 +77,6 @@ def _change(services: Services, address: Address, values: Callable[[Account], di
     for _ in range(10):
         changed = services.unit(lambda: _change_once(services, address, values))
         if changed is not None:
-            services.tell("sessions_revoked", user_id=str(changed.id))
             return Outcome("changed", user(changed))
     raise Refusal("busy", extra={"retry_after": 1})
 
@@ -83,8 +84,11 @@ def _change(services: Services, address: Address, values: Callable[[Account], di
 def _change_once(services: Services, address: Address, values: Callable[[Account], dict[str, Any]]) -> Account | None:
     account = services.store.accounts.find(address.key)
     if account is None:
-        raise Refusal("not_found")
-    return services.store.accounts.change(account, values(account))
+        raise Refusal("not_found", text=_NO_ACCOUNT)
+    changed = services.store.accounts.change(account, values(account))
+    if changed is not None:
+        services.announce("sessions_revoked", user_id=str(changed.id))
+    return changed
 
 
 def revoke_sessions(services: Services, form: AccountForm) -> Outcome:

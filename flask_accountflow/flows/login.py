@@ -8,7 +8,7 @@ from ..errors import Refusal
 from ..flow import Outcome, Services, SignIn
 from ..forms import LoginForm
 from ..identity import Address
-from ..store.accounts import Account, Attempt
+from ..store.accounts import Account
 from ..throttle import Reservation
 from .verify import queue_again
 
@@ -41,14 +41,12 @@ def _check(services: Services, address: Address, password: str) -> tuple[Account
     since = services.since(services.settings.unverified_max_age)
     find = services.store.accounts.find_for_login
     account, attempt = services.store.units.read(lambda: find(address.key, since), release=True)
-    right, *tried = services.hasher.check(password, *_hashes(account, attempt))
-    return account, right, any(tried)
-
-
-def _hashes(account: Account | None, attempt: Attempt | None) -> list[str | None]:
-    """Return what to check the password against; as many hashes whoever owns the address."""
-    own = account.password_hash if account is not None else None
-    return [own] if attempt is None else [own, attempt.password_hash]
+    (right,) = services.hasher.check(password, account.password_hash if account is not None else None)
+    if right:
+        return account, True, False
+    # A wrong password costs two hashes, whoever owns the address and whether or not somebody signed up with it.
+    (tried,) = services.hasher.check(password, attempt.password_hash if attempt is not None else None)
+    return account, False, tried
 
 
 def _welcome(services: Services, form: LoginForm, account: Account) -> Outcome:
@@ -75,6 +73,7 @@ def _open(services: Services, account: Account, *, remember: bool, new_hash: str
 def _unverified(services: Services, address: Address, reservation: Reservation | None) -> NoReturn:
     """Mail a new link, and say so. A stranger's own sign-up ends here too, whoever owns the address."""
     if reservation is not None:
-        reservation.succeed()
+        # Not a success: that would clear the address's failures for whoever has signed up with it.
+        reservation.give_back()
     services.unit(lambda: queue_again(services, address, verified_template="already_registered"))
     raise Refusal("email_unverified", data={"email": address.email}, go="signup_sent")

@@ -18,9 +18,11 @@ def run(services: Services, form: LogoutForm) -> Outcome:
 
 
 def _end(services: Services, ids: set[uuid.UUID | None]) -> None:
+    sessions = services.store.sessions
     for login_id in ids:
-        if login_id is not None and services.store.sessions.revoke(login_id, services.clock()):
-            services.announce("logged_out", login_id=str(login_id))
+        found = sessions.find(login_id) if login_id is not None else None
+        if found is not None and sessions.revoke(found[0].id, services.clock()):
+            services.announce("logged_out", user_id=str(found[0].user_id))
 
 
 def _named(services: Services, form: LogoutForm) -> uuid.UUID | None:

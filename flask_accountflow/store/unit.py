@@ -16,7 +16,14 @@ from typing import Any, Protocol, TypeVar
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.orm import Mapper, ORMExecuteState, Session, SessionTransaction, sessionmaker
+from sqlalchemy.orm import (
+    Mapper,
+    ORMExecuteState,
+    Session,
+    SessionTransaction,
+    SessionTransactionOrigin,
+    sessionmaker,
+)
 
 from ..errors import Refusal
 
@@ -28,6 +35,8 @@ _log = logging.getLogger("accountflow.store")
 _WROTE = "accountflow.wrote"
 _COMMITTED = "accountflow.committed"
 _LATER = "accountflow.later"
+# An attribute of a session factory.
+_WATCHED = "accountflow.watched"
 
 # Three more tries; 20 ms doubled each time, with jitter, were enough for 50 redemptions at once.
 _PAUSES = (0.02, 0.04, 0.08)
@@ -82,7 +91,7 @@ class Units:
         session = self.session()
         with session.no_autoflush:
             result = work()
-        if release and not _has_writes(session):
+        if release and not _is_begun(session):
             session.commit()
         return result
 
@@ -93,7 +102,8 @@ class Units:
         tried again on transient faults, at most three times; then :exc:`.Refusal` ``busy``.
         """
         session = self.session()
-        if _has_writes(session):
+        if _is_begun(session):
+            self._lock_first(session)
             return self._savepoint(session, work, commit=own)
         for pause in (*_PAUSES, None):
             started = time.monotonic()
@@ -121,16 +131,22 @@ class Units:
     def _begin(self, session: Session) -> None:
         if session.in_transaction():
             session.commit()  # the end of the host's reads: a fresh snapshot, and no lock to upgrade
+        self._lock_first(session)
+
+    def _lock_first(self, session: Session) -> None:
         if session.get_bind(**self._bind).dialect.name == "sqlite":
             # The write lock first: it honours the busy timeout, an upgrade from reading does not, and
             # pysqlite sends BEGIN only before a write, so that a savepoint without one would commit.
-            self.execute(self._lock)
+            with session.no_autoflush:  # what the host has added is flushed by the savepoint
+                self.execute(self._lock)
 
     def _savepoint(self, session: Session, work: Callable[[], T], *, commit: bool) -> T:
         with session.begin_nested():
             result = work()
         if commit:
             session.commit()
+        else:
+            session.expire_all()  # as a commit does: what the host has loaded may have changed
         return result
 
     @staticmethod
@@ -153,8 +169,11 @@ def _is_lock(error: DBAPIError) -> bool:
     return "database is locked" in str(error.orig) or "database table is locked" in str(error.orig)
 
 
-def _has_writes(session: Session) -> bool:
-    """Tell whether the host has written, or is about to, and has not committed."""
+def _is_begun(session: Session) -> bool:
+    """Tell whether the host has begun what it will commit: by a block of its own, or because it writes."""
+    root = session.get_transaction()
+    if session.in_nested_transaction() or (root is not None and root.origin is SessionTransactionOrigin.BEGIN):
+        return True
     return bool(
         session.new or session.deleted or session.info.get(_WROTE) or any(map(session.is_modified, session.dirty))
     )
@@ -162,8 +181,10 @@ def _has_writes(session: Session) -> bool:
 
 def watch(factory: sessionmaker[Any]) -> None:
     """Follow the writes and commits of the sessions of ``factory``. Once is enough; twice does no harm."""
-    if event.contains(factory, "after_flush", _after_flush):
+    # Not event.contains(): it goes by id(), which a new factory may have from one that is gone.
+    if vars(factory).get(_WATCHED):
         return
+    vars(factory)[_WATCHED] = True
     event.listen(factory, "after_flush", _after_flush)
     event.listen(factory, "do_orm_execute", _on_execute)
     event.listen(factory, "after_commit", _after_commit)
@@ -186,6 +207,8 @@ def _after_commit(session: Session) -> None:
 
 
 def _after_soft_rollback(session: Session, undone: SessionTransaction) -> None:
+    while undone.parent is not None and not undone.nested:
+        undone = undone.parent  # a flush that fails takes its savepoint along
     waiting = session.info.get(_LATER)
     if waiting:
         session.info[_LATER] = [(chain, call) for chain, call in waiting if undone not in chain]

@@ -160,10 +160,10 @@ class Pages:
         status: int = 200,
     ) -> Response:
         data: dict[str, Any] = {"password_min_length": services.settings.password_min_length}
-        if outcome is not None:
-            data |= {**outcome.data, **outcome.page}
         if refusal is not None:
             data |= _way_on(refusal, action)
+        if outcome is not None:
+            data |= {**outcome.data, **outcome.page}
         wanted = safe_next(_asked_next(form), services.settings)
         if form is not None and "email" in form and not form["email"].data:
             form["email"].data = session.get(sessions.EMAIL)

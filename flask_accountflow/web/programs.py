@@ -60,7 +60,9 @@ class Programs:
         if outcome.signed_out and sessions.SID in session and sessions.bearer_token() is None:
             sessions.end()
         if outcome.status == 204:
-            return Response(status=204)
+            response = Response(status=204)
+            del response.headers["Content-Type"]  # of nothing
+            return response
         data = dict(outcome.data)
         if data.get("next") is not None:
             data["next"] = safe_next(data["next"], services.settings)
