@@ -153,6 +153,8 @@ class Bench:
 
     def __init__(self, engine: sa.Engine, parts: dict[str, Any] | None = None, **settings: Any) -> None:
         self.engine = engine
+        self._awaited: tuple[str, Callable[[sa.Connection], Any]] | None = None
+        event.listen(engine, "after_cursor_execute", self._interrupt)
         self.tables = models.build(User)
         Base.metadata.create_all(engine)
         self.clock = Clock()
@@ -212,9 +214,7 @@ class Bench:
         outcome: Outcome = flow(replace(self.services, visit=visit), form)
         return outcome
 
-    def signup(
-        self, email: str = EMAIL, password: str = PASSWORD, visit: Visit = OWNER, **fields: Any
-    ) -> Outcome:
+    def signup(self, email: str = EMAIL, password: str = PASSWORD, visit: Visit = OWNER, **fields: Any) -> Outcome:
         return self.run(signup.run, HostForm, visit, email=email, password=password, **fields)
 
     def open(self, token: str, visit: Visit = DEVICE) -> Outcome:
@@ -283,7 +283,11 @@ class Bench:
     @property
     def tokens(self) -> list[str]:
         """The tokens of the mailed links, oldest first."""
-        return [mail.token for mail in self.mails if mail.token is not None]
+        return self.tokens_for(None)
+
+    def tokens_for(self, email: str | None) -> list[str]:
+        """Return the tokens of the links that were mailed to an address, oldest first."""
+        return [mail.token for mail in self.mails if mail.token is not None and email in {None, mail.to}]
 
     @property
     def token(self) -> str:
@@ -301,11 +305,20 @@ class Bench:
             user = self.tables.user
             return connection.execute(sa.select(user).where(user.c.email_key == email)).first()
 
-    def alter(self, email: str = EMAIL, **values: Any) -> None:
+    def alter(self, key: str = EMAIL, /, **values: Any) -> None:
         """Change an account behind the back of the flows."""
         with self.engine.begin() as connection:
             user = self.tables.user
-            connection.execute(sa.update(user).where(user.c.email_key == email).values(values))
+            connection.execute(sa.update(user).where(user.c.email_key == key).values(values))
+
+    def once(self, beginning: str, then: Callable[[sa.Connection], Any]) -> None:
+        """Let something else happen in the database right after the next statement that begins like this."""
+        self._awaited = beginning, then
+
+    def _interrupt(self, connection: sa.Connection, cursor: Any, statement: str, *rest: Any) -> None:
+        if self._awaited is not None and statement.startswith(self._awaited[0]):
+            then, self._awaited = self._awaited[1], None
+            then(connection)
 
     @contextmanager
     def statements(self) -> Iterator[list[str]]:
@@ -332,8 +345,8 @@ def answer(flow: Callable[..., Outcome], *args: Any, **kwargs: Any) -> str:
         return refusal.code
 
 
-def told(email: str, flow: Callable[..., Outcome], *args: Any, **kwargs: Any) -> str:
-    """Return all that a visitor could learn from how a flow ends, with the address masked."""
+def told(shown: str, /, flow: Callable[..., Outcome], *args: Any, **kwargs: Any) -> str:
+    """Return all that a visitor could learn from how a flow ends, with the address that is ``shown`` masked."""
     try:
         outcome = flow(*args, **kwargs)
     except Refusal as refusal:
@@ -342,7 +355,7 @@ def told(email: str, flow: Callable[..., Outcome], *args: Any, **kwargs: Any) ->
     else:
         parts = (outcome.code, outcome.status, dict(outcome.data), outcome.go, outcome.template, outcome.next)
         parts += (outcome.sign_in is None, dict(outcome.page), outcome.signed_out, outcome.email)
-    return repr(parts).replace(email, "<email>")
+    return repr(parts).replace(shown, "<email>")
 
 
 #: One address of each class, of equal length: verified, unknown, pending, disabled.

@@ -233,6 +233,11 @@ class AppServer:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
+    @property
+    def runs(self) -> bool:
+        """Whether it was started and not ended."""
+        return self._process is not None
+
     def start(self, *options: str) -> None:
         """Start, and return when it serves. What an earlier process left behind is found there again."""
         line = [sys.executable, "-m", "gunicorn", "--config", str(self._conf), "--bind", f"127.0.0.1:{self.port}"]

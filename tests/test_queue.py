@@ -288,6 +288,28 @@ def test_purged_link(rows: Rows, queue: Queue) -> None:
     assert (waiting.link.row_id, waiting.link.live) == (link, False)
 
 
+def test_within_an_outer_transaction(rows: Rows) -> None:
+    """Within a test's outer transaction the queue works in savepoints, and the test's rollback undoes it."""
+    user = rows.user()
+    mail = rows.mail(user_id=user.id)
+
+    @contextmanager
+    def begin() -> Iterator[sa.Connection]:
+        with connection.begin_nested():
+            yield connection
+
+    with rows.engine.connect() as connection:
+        # A write, because Python's driver for SQLite begins no transaction before one.
+        connection.execute(sa.delete(TABLES.token))
+        queue = Queue(TABLES, User, begin)
+        [waiting] = queue.claim(NOW)
+        marked = queue.sent(waiting, NOW)
+        connection.rollback()
+
+    assert (waiting.user.id, marked) == (user.id, True)
+    assert (rows.stored(mail).state, rows.stored(mail).attempts) == ("pending", 0)
+
+
 @contextmanager
 def faster_worker(engine: sa.Engine, times: int) -> Iterator[list[str]]:  # noqa: F811
     """Let another worker lease the first due mail ``times`` times, each time just before the claim would."""

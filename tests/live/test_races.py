@@ -18,7 +18,7 @@ from support import OTHER_PASSWORD, PASSWORD
 from example_app import create_app
 from example_app.models import accounts, db
 
-ROUNDS = 4
+ROUNDS = 3
 
 TABLES = accounts.tables
 

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -309,6 +308,7 @@ def test_fork(world: World, tmp_path: Path) -> None:
     script = f"""
 kick.start()
 wait_for(1)
+time.sleep(0.5)  # until the threads are idle: a fork in the midst of a call leaves SQLite's own locks taken
 pid = os.fork()
 if not pid:
     from databases import TABLES
@@ -351,42 +351,56 @@ def test_exit_of_an_idle_process(world: World, tmp_path: Path) -> None:
     assert end < 2
 
 
-def forever(world: World, stop: threading.Event, **options: Any) -> threading.Thread:
+@contextmanager
+def forever(world: World, said: list[str]) -> Iterator[None]:
+    """Run a worker, and stop it in the end."""
+    stop = threading.Event()
+    options = {"poll": 0.05, "report": said.append}
     thread = threading.Thread(target=deliver_forever, args=(world.deliverer, stop), kwargs=options)
     thread.start()
-    return thread
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(5)
+    assert not thread.is_alive()
 
 
 def test_forever(world: World) -> None:
     """The worker delivers what comes, says so, and ends when it is stopped."""
-    stop = threading.Event()
     said: list[str] = []
-    thread = forever(world, stop, poll=0.05, report=said.append)
-    world.rows.mail(template="first")
 
-    assert eventually(lambda: world.wire.sent == ["first"])
-    world.rows.mail(template="second")
-    assert eventually(lambda: world.wire.sent == ["first", "second"])
-    stop.set()
-    thread.join(5)
+    with forever(world, said):
+        world.rows.mail(template="first")
+        assert eventually(lambda: world.wire.sent == ["first"])
+        time.sleep(0.4)  # idle for longer than it looks after its threads
+        world.rows.mail(template="second")
+        assert eventually(lambda: world.wire.sent == ["first", "second"])
 
-    assert not thread.is_alive()
     assert said == ["1 mail handled"] * 2
 
 
 def test_forever_survives(world: World, caplog: pytest.LogCaptureFixture) -> None:
     """The worker outlives a database that is away for a while."""
     world.is_broken = True
-    stop = threading.Event()
     said: list[str] = []
-    thread = forever(world, stop, poll=0.05, report=said.append)
-    assert eventually(lambda: "could not be looked up" in caplog.text)
-    world.rows.mail()
-    world.rows.mail()
 
-    world.is_broken = False
+    with forever(world, said):
+        assert eventually(lambda: "could not be looked up" in caplog.text)
+        world.rows.mail()
+        world.rows.mail()
+        world.is_broken = False
+        assert eventually(lambda: len(world.wire.sent) == 2)
 
-    assert eventually(lambda: len(world.wire.sent) == 2)
-    stop.set()
-    thread.join(5)
     assert said in (["2 mails handled"], ["1 mail handled"] * 2)
+
+
+def test_forever_stopped_before(world: World) -> None:
+    """A worker that was stopped before it began does nothing."""
+    stop = threading.Event()
+    stop.set()
+    world.rows.mail()
+
+    deliver_forever(world.deliverer, stop)
+
+    assert world.wire.sent == []
