@@ -12,6 +12,7 @@ import click
 import sqlalchemy as sa
 from flask import current_app
 from flask.cli import AppGroup, with_appcontext
+from sqlalchemy.exc import DBAPIError
 from wtforms import Form
 
 from .errors import Refusal
@@ -23,10 +24,23 @@ from .mail.kicks import deliver_forever
 from .settings import PREFIX, declarations, production_faults, shown
 from .web.visits import form_meta
 
-accountflow = AppGroup("accountflow", help="Accounts: tables, configuration, users and mail.")
-
-
 _MIGRATE = "Run 'flask db migrate' and 'flask db upgrade'."
+
+
+class _Commands(AppGroup):
+    """Commands that end with a sentence when the database does not do what it is asked."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except Refusal as refusal:
+            raise click.ClickException(refusal.title) from None
+        except DBAPIError as error:
+            raise click.ClickException(f"The database says: {error.orig}\nAre tables missing? {_MIGRATE}") from None
+
+
+accountflow = _Commands("accountflow", help="Accounts: tables, configuration, users and mail.")
 
 
 def _services() -> Services:
@@ -152,7 +166,8 @@ def deliver(once: bool) -> None:
     """Deliver the mails that are waiting."""
     deliverer: Deliverer = current_app.extensions["accountflow_delivery"]
     if once:
-        click.echo(f"{deliverer.deliver_due()} mails handled.")
+        handled = deliverer.deliver_due()
+        click.echo(f"{handled} {'mail' if handled == 1 else 'mails'} handled.")
         return
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

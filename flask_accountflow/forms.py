@@ -189,7 +189,7 @@ def faults(form: Form) -> Iterator[FieldFault]:
 
 
 def _is_clean(value: Any) -> bool:
-    """Tell whether every database can hold ``value``: PostgreSQL refuses NUL, all refuse lone surrogates and infinity."""
+    """Tell whether every database can hold ``value``: NUL, lone surrogates and infinity are refused by some."""
     if isinstance(value, (float, Decimal)):
         return Decimal(value).is_finite()
     return not isinstance(value, str) or not any(sign == "\0" or "\ud800" <= sign <= "\udfff" for sign in value)

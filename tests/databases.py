@@ -130,7 +130,7 @@ class Rows:
     def user(self, **values: Any) -> User:
         """Insert an account."""
         with Session(self.engine, expire_on_commit=False) as session:
-            user = User(**{"email": "ada@example.com", "stamp": uuid.uuid4(), "created_at": NOW, **values})
+            user = User(**{"email": "ada@example.com", "created_at": NOW, **values})
             session.add(user)
             session.commit()
             session.refresh(user)

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import threading
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
-from support import Clock, Site
+from support import Clock, Site, services
 
 from flask_accountflow import events
+from flask_accountflow.identity import Address
+from flask_accountflow.store.accounts import Account, Accounts
+from flask_accountflow.tokens import random_id
+
+VIC = Address("Vic@Example.com", "vic@example.com")
+BOB = Address("bob@example.com", "bob@example.com")
+HOUR = timedelta(hours=1)
 
 SIGNALS = ("user_signed_up", "email_verified", "logged_in", "password_reset", "sessions_revoked", "mail_queued")
 
@@ -95,6 +104,50 @@ class Shop(Site):
 
 def _do_nothing(user: Any, form: Any) -> None:
     """Do nothing at a sign-up."""
+
+
+class Desk:
+    """The accounts of a host app, and the rows that stand beside them."""
+
+    def __init__(self, shop: Shop) -> None:
+        self.shop = shop
+        self.store = services(shop).store
+        self.accounts: Accounts = self.store.accounts
+
+    @property
+    def now(self) -> datetime:
+        return self.shop.clock.now
+
+    def run(self, work: Callable[[], Any]) -> Any:
+        """Run one unit of work of our own."""
+        with self.shop.app.app_context():
+            return self.store.units.run(work, own=True)
+
+    def create(self, address: Address = VIC, **values: Any) -> Account:
+        """Insert an account that must be new."""
+        account: Account | None = self.run(lambda: self.accounts.create(address, self.now, values=values))
+        assert account is not None
+        return account
+
+    def read(self, work: Callable[[], Any]) -> Any:
+        """Return what is read in a session of its own."""
+        with self.shop.app.app_context():
+            return self.store.units.read(work)
+
+    def link(self, account: Account | None, **values: Any) -> uuid.UUID:
+        """Insert a row of the token table."""
+        row = {
+            "id": random_id(),
+            "user_id": None if account is None else account.id,
+            "email_key": VIC.key,
+            "purpose": "signup",
+            "stamp": None if account is None else account.stamp,
+            "created_at": self.now,
+            "expires_at": self.now + HOUR,
+            **values,
+        }
+        self.run(lambda: self.store.links.add(row))
+        return row["id"]  # type: ignore[no-any-return]
 
 
 def at_once(calls: list[Callable[[], Any]]) -> list[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import uuid
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import sqlalchemy as sa
 import wtforms
 from flow_bench import DEVICE, EMAIL, PASSWORD, Bench
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from werkzeug.datastructures import MultiDict
 from wtforms import (
     BooleanField,
@@ -32,6 +34,7 @@ from wtforms import (
 )
 from wtforms.validators import DataRequired, InputRequired, Length, NumberRange, Optional
 
+from flask_accountflow import models
 from flask_accountflow.errors import FieldFault, Refusal
 from flask_accountflow.fields import AddressField, NewPasswordField, Voluntary
 from flask_accountflow.forms import (
@@ -53,7 +56,9 @@ from flask_accountflow.forms import (
     refused,
 )
 from flask_accountflow.identity import Address
+from flask_accountflow.models import UserMixin
 from flask_accountflow.passwords import PasswordPolicy
+from flask_accountflow.store.accounts import Accounts
 
 META: dict[str, Any] = {"policy": PasswordPolicy(), "allow_special": False, "defaults": {"remember": True}}
 
@@ -672,3 +677,80 @@ def test_host_values_can_be_kept_as_json() -> None:
         "several": [1],
         "text": None,
     }
+
+
+def test_a_number_may_have_as_many_digits_as_its_column(bench: Bench) -> None:
+    """A column of eight digits before the point and two after takes the largest number of them."""
+    bench.signup(funds=99999999.99, age=2**31 - 1)
+
+    assert bench.rows("token")[0].payload["fields"]["funds"] == "99999999.99"
+
+
+class Shout(sa.TypeDecorator[str]):
+    """Text of a kind that only the app knows."""
+
+    impl = sa.String(20)
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Any) -> str | None:
+        return None if value is None else value.upper()
+
+
+class OwnBase(DeclarativeBase):
+    """Models of an app with types of its own."""
+
+
+class OwnUser(UserMixin, OwnBase):
+    """An account with columns of types that say little of themselves."""
+
+    __tablename__ = "users"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    motto: Mapped[str | None] = mapped_column(Shout())
+    wishes: Mapped[Any] = mapped_column(sa.JSON, nullable=True)
+    plan: Mapped[str | None] = mapped_column(sa.Enum("free", "paid"))
+    invited_by: Mapped[uuid.UUID | None]
+    wakes_at: Mapped[datetime.time | None]
+    seen_at: Mapped[datetime.datetime | None]
+    weight: Mapped[float | None]
+    share: Mapped[Decimal | None] = mapped_column(sa.Numeric(2, 2))
+
+
+@pytest.fixture
+def accounts() -> Accounts:
+    """What knows the columns of that model; no database is asked."""
+    return Accounts(None, OwnUser, sa.inspect(OwnUser), models.build(OwnUser))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "kept", "typed"),
+    [
+        ("motto", "aloud", "aloud"),
+        ("wishes", "a pony", "a pony"),
+        ("wishes", ["a", "b"], ["a", "b"]),
+        ("plan", "paid", "paid"),
+        ("invited_by", "00000000000000000000000000000007", uuid.UUID(int=7)),
+        ("wakes_at", "07:30:00", datetime.time(7, 30)),
+        ("seen_at", "2026-11-21T08:30:00", datetime.datetime(2026, 11, 21, 8, 30)),
+        ("weight", "1.5", 1.5),
+        ("weight", None, None),
+        ("is_admin", True, None),
+        ("no_column", "x", None),
+    ],
+)
+def test_json_becomes_what_the_column_wants(accounts: Accounts, name: str, kept: Any, typed: Any) -> None:
+    """Text that JSON kept is parsed for columns of a known kind, and left alone for all others."""
+    found = accounts.typed({name: kept})
+
+    assert found == ({} if name in {"is_admin", "no_column"} else {name: typed})
+    assert type(found.get(name)) is type(typed)
+
+
+@pytest.mark.parametrize(
+    ("share", "fits"), [("0", True), ("0.5", True), (0.5, True), (None, True), ("1", False), ("-1.5", False)]
+)
+def test_a_share_has_no_digit_before_its_point(accounts: Accounts, share: Any, fits: bool) -> None:
+    """A column without digits before the point takes nothing that has one, and zero has none."""
+    assert list(accounts.misfits({"share": share})) == (
+        [] if fits else [FieldFault("share", "invalid", "This number is too large.")]
+    )

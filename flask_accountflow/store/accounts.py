@@ -92,6 +92,12 @@ def _most(kind: sa.Integer) -> int:
     return 2**15 - 1 if isinstance(kind, sa.SmallInteger) else 2**31 - 1
 
 
+def _digits(value: Any) -> int:
+    """Return how many digits a number has before the point."""
+    number = Decimal(value or 0)
+    return number.adjusted() + 1 if number else 0
+
+
 def _python_type(kind: sa.types.TypeEngine[Any]) -> type[Any]:
     """Return the class of a column's values; ``object`` where the type does not say."""
     try:
@@ -262,9 +268,8 @@ class Accounts:
             kind = self._mapper.columns[name].type
             if isinstance(kind, sa.String) and kind.length is not None and len(str(value or "")) > kind.length:
                 yield FieldFault(name, "too_long", f"Use at most {kind.length} characters.", {"max": kind.length})
-            if isinstance(kind, sa.Numeric) and kind.precision and value is not None:
-                if abs(Decimal(value)) >= 10 ** (kind.precision - (kind.scale or 0)):
-                    yield FieldFault(name, "invalid", "This number is too large.")
+            if isinstance(kind, sa.Numeric) and kind.precision and _digits(value) > kind.precision - (kind.scale or 0):
+                yield FieldFault(name, "invalid", "This number is too large.")
             if isinstance(kind, sa.Integer) and isinstance(value, int) and not -_most(kind) <= value <= _most(kind):
                 yield FieldFault(name, "invalid", "This number is too large.")
 
@@ -277,6 +282,9 @@ class Accounts:
                 continue
             if column.default is not None and column.default.is_scalar:
                 found[name] = column.default.arg
+            elif hasattr(column.server_default, "arg"):
+                said = column.server_default.arg
+                found[name] = sa.literal(said, literal_execute=True) if isinstance(said, str) else said
             elif column.nullable:
                 found[name] = None
         return found

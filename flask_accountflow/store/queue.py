@@ -26,8 +26,7 @@ PENDING, SENT, FAILED, DROPPED = "pending", "sent", "failed", "dropped"
 #: Twice the time that a send may take: whoever has just renewed cannot be overtaken while sending.
 LEASE = timedelta(seconds=60)
 
-# Enough for several workers that reach for the same mails at once.
-_TRIES = 4
+_TRIES = 4  # to claim: several workers may reach for the same mails at once
 _REASON_LENGTH = 255
 _ADDRESS = re.compile(r"<?[^\s<>]+@[^\s<>]+>?")
 _LINK = re.compile(r"\b[a-z][a-z0-9+.-]*://\S+", re.IGNORECASE)
@@ -243,10 +242,5 @@ def _link(row: Mapping[Any, Any], user: Any, now: datetime) -> WaitingLink:
         return WaitingLink(row["token_id"], "", aware(row["created_at"]), aware(row["expires_at"]), live=False)
     expires_at = aware(row["link_expires_at"])
     is_bound = user is not None and bool(user.is_active) and row["link_stamp"] == user.stamp
-    return WaitingLink(
-        row_id=row["link_id"],
-        purpose=row["link_purpose"],
-        created_at=aware(row["link_created_at"]),
-        expires_at=expires_at,
-        live=is_bound and row["link_used_at"] is None and expires_at > now,
-    )
+    is_live = is_bound and row["link_used_at"] is None and expires_at > now
+    return WaitingLink(row["link_id"], row["link_purpose"], aware(row["link_created_at"]), expires_at, is_live)

@@ -15,6 +15,7 @@ from ..flow import Action
 from ..mail.transports import RecordingTransport
 from . import inbox, origin
 from .headers import protect
+from .redirects import asked
 from .view import ActionView, Web
 
 NAME = "accountflow"
@@ -58,7 +59,7 @@ def _finish(response: Response, web: Web) -> Response:
         response.headers["Allow"] = ", ".join(_allowed_methods())
     if request.endpoint == f"{NAME}.static":
         response.headers["X-Content-Type-Options"] = "nosniff"
-        if response.status_code == 200 and "v" in request.args:
+        if response.status_code == 200 and asked("v") is not None:
             response.headers["Cache-Control"] = f"public, max-age={_STATIC_AGE}, immutable"
         return response
     return protect(response, web.services.settings)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from flask import request, session, url_for
+from flask import session, url_for
 
 from .. import sessions
 from ..flow import Services
+from .redirects import asked
 from .words import in_words
 
 Extra = Callable[[Services, Mapping[str, Any]], dict[str, Any]]
@@ -23,7 +24,7 @@ def _signup_sent(services: Services, data: Mapping[str, Any]) -> dict[str, Any]:
         "email": _typed_email(),
         "expires_in_text": in_words(services.settings.verify_max_age),
         "sender": services.settings.mail_sender_name or services.settings.mail_sender or None,
-        "unverified": "unverified" in request.args,
+        "unverified": asked("unverified") is not None,
     }
 
 
@@ -36,7 +37,7 @@ def _reset_done(services: Services, data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _verify_done(services: Services, data: Mapping[str, Any]) -> dict[str, Any]:
-    status = data.get("status", request.args.get("status"))
+    status = data.get("status", asked("status"))
     return {
         "already": status == "already_verified",
         "discarded": status == "discarded",

@@ -18,7 +18,7 @@ from ..store.sessions import BROWSER
 from . import origin
 from .extras import EXTRAS
 from .programs import add_headers
-from .redirects import destination, here, login_address, rooted, safe_next
+from .redirects import asked, destination, here, login_address, rooted, safe_next
 from .site import Site
 from .visits import form_meta, plain_visit
 from .words import in_words
@@ -224,7 +224,7 @@ def _way_on(refusal: Refusal, action: Action | None) -> dict[str, Any]:
 def _asked_next(form: Form | None) -> str | None:
     """Return the ``next`` of the form, or of the address. Not ``request.values``: the body may be too large to read."""
     posted = form["next"].data if form is not None and "next" in form else None
-    return posted or request.args.get("next")
+    return posted or asked("next")
 
 
 def _shown(refusal: Refusal, form: Form | None) -> ShownProblem:

@@ -68,6 +68,14 @@ def here() -> str:
     return quote(path, safe=_IN_PATH) + ("?" + quote(query, safe=_IN_QUERY) if query else "")
 
 
+def asked(name: str) -> str | None:
+    """Return a parameter of the address; None in a query that is not UTF-8, for which werkzeug raises."""
+    try:
+        return request.args.get(name)
+    except UnicodeDecodeError:
+        return None
+
+
 def login_address(settings: Settings, next_page: str | None = None) -> str:
     """Return the address of the login page."""
     if settings.login_url is None:

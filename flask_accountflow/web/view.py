@@ -22,7 +22,7 @@ from .body import MAX_BYTES
 from .negotiation import wants_json
 from .pages import Pages
 from .programs import Programs
-from .redirects import destination, safe_next
+from .redirects import asked, destination, safe_next
 from .visits import form_meta
 
 _log = logging.getLogger("accountflow.web")
@@ -79,7 +79,8 @@ class ActionView(View):
 
     def dispatch_request(self, **fixed: str) -> Response:
         """Run the flow and return the answer; nothing but an answer leaves here."""
-        request.max_content_length = MAX_BYTES
+        limit = request.max_content_length
+        request.max_content_length = MAX_BYTES if limit is None else min(limit, MAX_BYTES)
         wanted = self._web.format()
         call = _Call(self._web.services, self._action, wanted, fixed)
         try:
@@ -94,8 +95,9 @@ class ActionView(View):
         except Exception as error:
             if current_app.debug or current_app.testing:
                 raise
-            current_app.log_exception(sys.exc_info())
-            got_request_exception.send(current_app, _async_wrapper=current_app.ensure_sync, exception=error)
+            app = current_app._get_current_object()  # type: ignore[attr-defined]  # receivers know the app, not its proxy
+            app.log_exception(sys.exc_info())
+            got_request_exception.send(app, _async_wrapper=app.ensure_sync, exception=error)
             return self._web.refuse(Refusal("internal_error"))
 
 
@@ -123,7 +125,7 @@ class _Call:
     def _get(self) -> Response:
         if self._action.for_strangers and self._format.name == "html" and sessions.current() is not None:
             settings = self._services.settings
-            return _see_other(destination("after_login", settings, safe_next(request.args.get("next"), settings)))
+            return _see_other(destination("after_login", settings, safe_next(asked("next"), settings)))
         self._form = self._blank()
         services = self._serve(self._form)
         outcome = self._format.show(services, self._action, self._form or Form())

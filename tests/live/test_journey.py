@@ -24,6 +24,8 @@ from support import OTHER_PASSWORD, PASSWORD
 from example_app.models import accounts
 from flask_accountflow.store.queue import LEASE
 
+pytestmark = pytest.mark.slow
+
 on_sqlite = pytest.mark.parametrize("live_engine", ["sqlite"], indirect=True)
 
 

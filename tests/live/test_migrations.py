@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from live_server import ROOT
 
+pytestmark = pytest.mark.slow
+
 #: The env.py that Flask-Migrate writes asks Flask-SQLAlchemy in its old way first.
 FOREIGN = "ignore:'get_engine' is deprecated:DeprecationWarning"
 

@@ -18,6 +18,8 @@ from support import OTHER_PASSWORD, PASSWORD
 from example_app import create_app
 from example_app.models import accounts, db
 
+pytestmark = pytest.mark.slow
+
 ROUNDS = 3
 
 TABLES = accounts.tables

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from databases import NAMES, database
-from shop import Shop
+from shop import Desk, Shop
 
 
 @pytest.fixture(scope="session", params=NAMES)
@@ -25,6 +25,12 @@ def shop(shop_of_session: Shop) -> Shop:
     """A host app for each database, with empty tables."""
     shop_of_session.wipe()
     return shop_of_session
+
+
+@pytest.fixture
+def desk(shop: Shop) -> Desk:
+    """The store of a host app, on each database."""
+    return Desk(shop)
 
 
 @pytest.fixture

@@ -1,0 +1,560 @@
+"""The command line: what an operator does by hand."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from flask import Flask
+from flask_sqlalchemy import SQLAlchemy
+from support import ABSENT, OTHER_PASSWORD, PASSWORD, Site
+
+from flask_accountflow import AccountFlow, UserMixin
+from flask_accountflow.mail.transports import Unreachable
+
+ROOT = Path(__file__).parents[1]
+MakeSite = Callable[..., Site]
+EMAIL = "vic@example.com"
+
+
+@pytest.fixture(autouse=True)
+def _no_syncing() -> Iterator[None]:
+    """Let SQLite not wait for the disk: no test here pulls the plug."""
+
+    def relax(connection: Any, record: Any) -> None:
+        if isinstance(connection, sqlite3.Connection):
+            connection.execute("PRAGMA synchronous=OFF")
+
+    event.listen(sa.Engine, "connect", relax)
+    yield
+    event.remove(sa.Engine, "connect", relax)
+
+
+#: What a site needs to be fit for production, beside what tests are given anyway.
+FIT = {
+    "TESTING": False,
+    "ACCOUNTFLOW_BCRYPT_ROUNDS": 10,
+    "ACCOUNTFLOW_RATELIMIT_ENABLED": True,
+    "ACCOUNTFLOW_RATELIMIT_STORAGE_URI": "redis://127.0.0.1:1/0",
+}
+
+
+def run(site: Site, *words: str, typed: str | None = None) -> Any:
+    """Run ``flask accountflow …``. Whatever comes of it, it ends with an exit code and not with a traceback."""
+    result = site.app.test_cli_runner().invoke(args=["accountflow", *words], input=typed)
+    assert result.exception is None or isinstance(result.exception, SystemExit), repr(result.exception)
+    return result
+
+
+def test_every_command_has_a_sentence(site: Site) -> None:
+    """The help lists every command with what it does."""
+    result = run(site, "--help")
+
+    listed = result.output.partition("Commands:")[2].strip().splitlines()
+    assert [line.split()[0] for line in listed] == [
+        "check",
+        "create-user",
+        "deliver",
+        "disable-user",
+        "init-db",
+        "purge",
+        "settings",
+        "verify-user",
+    ]
+    assert all(len(line.split()) > 3 for line in listed)
+
+
+# Tables.
+
+
+def test_init_db_creates_the_tables(site: Site) -> None:
+    """``init-db`` creates what is missing, and does no harm when nothing is."""
+    with site.app.app_context():
+        site.db.drop_all()
+
+    results = [run(site, "init-db"), run(site, "init-db")]
+
+    assert [(result.exit_code, result.output) for result in results] == [(0, "The tables are there.\n")] * 2
+    with site.app.app_context():
+        names = set(sa.inspect(site.db.engine).get_table_names())
+    assert names == {"users", "accountflow_token", "accountflow_session", "accountflow_mail"}
+
+
+# The doctor.
+
+
+def test_a_fit_site_has_no_faults(make_site: MakeSite) -> None:
+    """A site that is fit for production passes, with the one hint about its SQLite."""
+    site = make_site(FIT)
+
+    result = run(site, "check")
+
+    assert result.exit_code == 0
+    assert result.output.splitlines()[-1] == "No faults."
+    assert "fault:" not in result.output
+    assert [line for line in result.output.splitlines() if line.startswith("hint:")] == [
+        "hint: SQLite writes about twice as much in WAL mode: run 'PRAGMA journal_mode=WAL' once."
+    ]
+
+
+def test_a_relaxed_site_is_told_what_production_refuses(site: Site) -> None:
+    """Under testing, what production would refuse is a hint, and the site is fit."""
+    result = run(site, "check")
+
+    assert result.exit_code == 0
+    assert "hint: refused in production: ACCOUNTFLOW_BCRYPT_ROUNDS must be 10 or more (found 4)." in result.output
+    assert "fault:" not in result.output
+
+
+def test_production_can_be_judged_beforehand(site: Site) -> None:
+    """``check --production`` takes the same as a fault, ends with 1 and says it once."""
+    result = run(site, "check", "--production")
+
+    assert result.exit_code == 1
+    assert "fault: ACCOUNTFLOW_BCRYPT_ROUNDS must be 10 or more (found 4)." in result.output
+    assert result.output.count("BCRYPT_ROUNDS") == 1
+    assert "No faults." not in result.output
+
+
+def test_every_fault_is_listed(make_site: MakeSite) -> None:
+    """All that is wrong is said at once, and no secret with it."""
+    secret = "short-secret"
+    config = {"SECRET_KEY": secret, "ACCOUNTFLOW_BASE_URL": ABSENT, "MAIL_DEFAULT_SENDER": ABSENT}
+    site = make_site({**config, "ACCOUNTFLOW_EMAIL_ALLOW_SPECIAL": True})
+    with site.app.app_context():
+        site.db.drop_all()
+
+    result = run(site, "check", "--production")
+
+    faults = [line for line in result.output.splitlines() if line.startswith("fault:")]
+    for word in ("SECRET_KEY", "BASE_URL", "MAIL_DEFAULT_SENDER", "BCRYPT_ROUNDS", "EMAIL_ALLOW_SPECIAL", "users"):
+        assert any(word in fault for fault in faults), word
+    assert secret not in result.output
+    assert result.exit_code == 1
+
+
+@pytest.mark.parametrize("name", ["users", "accountflow_token", "accountflow_session", "accountflow_mail"])
+def test_a_missing_table_is_a_fault(site: Site, name: str) -> None:
+    """A table that is not there is named with what to do about it."""
+    with site.app.app_context(), site.db.engine.begin() as connection:
+        connection.execute(sa.text(f"DROP TABLE {name}"))
+
+    result = run(site, "check")
+
+    assert result.exit_code == 1
+    assert f"fault: The table {name} is missing. Run 'flask db migrate' and 'flask db upgrade'.\n" in result.output
+    assert result.output.count("fault:") == 1
+
+
+def test_missing_columns_are_a_fault(site: Site) -> None:
+    """Columns that are not there, as after an update of the package, are named."""
+    with site.app.app_context(), site.db.engine.begin() as connection:
+        for column in ("locale", "last_error"):
+            connection.execute(sa.text(f"ALTER TABLE accountflow_mail DROP COLUMN {column}"))
+
+    result = run(site, "check")
+
+    assert result.exit_code == 1
+    assert "fault: The table accountflow_mail lacks last_error, locale. Run 'flask db migrate'" in result.output
+
+
+def test_further_columns_are_no_fault(site: Site) -> None:
+    """A column that the app has added to a table of ours is its own business."""
+    with site.app.app_context(), site.db.engine.begin() as connection:
+        connection.execute(sa.text("ALTER TABLE accountflow_mail ADD COLUMN note TEXT"))
+
+    assert run(site, "check").exit_code == 0
+
+
+@pytest.mark.parametrize(("mode", "hints"), [("wal", 0), ("delete", 1)])
+def test_wal_is_recommended_once(site: Site, mode: str, hints: int) -> None:
+    """The hint about WAL goes away where it was followed."""
+    with site.app.app_context(), site.db.engine.connect() as connection:
+        connection.execute(sa.text(f"PRAGMA journal_mode={mode}"))
+
+    assert run(site, "check").output.count("in WAL mode") == hints
+
+
+def test_a_database_in_memory_needs_no_wal(make_site: MakeSite) -> None:
+    """``sqlite://`` is not told about WAL, which it does not have."""
+    assert "WAL" not in run(make_site(uri="sqlite://"), "check").output
+
+
+@pytest.mark.parametrize(("uri", "hints"), [("memory://", 1), ("redis://127.0.0.1:1/0", 0)])
+def test_limits_in_memory_are_a_hint(make_site: MakeSite, uri: str, hints: int) -> None:
+    """Limits that each process counts alone are mentioned while limits are on."""
+    on = {"ACCOUNTFLOW_RATELIMIT_ENABLED": True, "ACCOUNTFLOW_RATELIMIT_STORAGE_URI": uri}
+
+    assert run(make_site(on), "check").output.count("RATELIMIT_STORAGE_URI") == hints
+    assert "RATELIMIT" not in run(make_site(), "check").output
+
+
+def test_the_database_of_the_accounts_is_looked_at(tmp_path: Path) -> None:
+    """Accounts with a ``__bind_key__`` are looked for in their own database."""
+    app = Flask(__name__)
+    app.config.update(TESTING=True, SECRET_KEY="k" * 32, ACCOUNTFLOW_MAIL_KICK="inline")
+    app.config["SQLALCHEMY_DATABASE_URI"] = f"sqlite:///{tmp_path / 'main.db'}"
+    app.config["SQLALCHEMY_BINDS"] = {"people": f"sqlite:///{tmp_path / 'people.db'}"}
+    db = SQLAlchemy(app)
+
+    class User(UserMixin, db.Model):  # type: ignore[name-defined, misc]
+        __tablename__ = "users"
+        __bind_key__ = "people"
+
+    AccountFlow(app, db, User)
+    runner = app.test_cli_runner()
+
+    before = runner.invoke(args=["accountflow", "check"])
+    runner.invoke(args=["accountflow", "init-db"])
+    after = runner.invoke(args=["accountflow", "check"])
+
+    assert [before.exit_code, after.exit_code] == [1, 0], after.output
+    with app.app_context():
+        assert sa.inspect(db.engines["people"]).has_table("accountflow_mail")
+        for engine in db.engines.values():
+            engine.dispose()
+
+
+# Settings.
+
+
+def test_settings_lists_every_key(make_site: MakeSite) -> None:
+    """Each setting is there with its value, and a star marks those that are not the default."""
+    site = make_site({"ACCOUNTFLOW_RESET_MAX_AGE": 1800})
+
+    lines = run(site, "settings").output.splitlines()
+
+    assert "* ACCOUNTFLOW_RESET_MAX_AGE = 1800" in lines
+    assert "  ACCOUNTFLOW_VERIFY_MAX_AGE = 86400" in lines
+    assert "  ACCOUNTFLOW_MAIL_PER_ADDRESS = '3/hour;10/day'" in lines
+    assert "* ACCOUNTFLOW_BASE_URL = 'https://www.example.com'" in lines
+    assert len(lines) == len(set(lines)) > 40
+
+
+def test_settings_hides_what_is_secret(make_site: MakeSite) -> None:
+    """Peppers, the password of the limits' store and the signing keys are not shown."""
+    secrets = {
+        "ACCOUNTFLOW_PASSWORD_PEPPERS": [("one", "pepper-" * 5)],
+        "ACCOUNTFLOW_RATELIMIT_STORAGE_URI": "redis://:hunter2@127.0.0.1:1/0",
+    }
+    site = make_site(secrets)
+
+    output = run(site, "settings").output
+
+    assert "* ACCOUNTFLOW_PASSWORD_PEPPERS = (hidden)" in output
+    assert "* ACCOUNTFLOW_RATELIMIT_STORAGE_URI = " in output
+    assert not [word for word in ("pepper-", "hunter2", site.app.config["SECRET_KEY"]) if word in output]
+
+
+def test_settings_shows_that_there_is_no_secret(site: Site) -> None:
+    """Without peppers there is nothing to hide, and that can be seen."""
+    assert "  ACCOUNTFLOW_PASSWORD_PEPPERS = ()\n" in run(site, "settings").output
+
+
+# Accounts.
+
+
+def test_create_user_with_a_password(site: Site) -> None:
+    """An account with a password that is taken as verified can log in at once, and no mail goes out."""
+    result = run(site, "create-user", "Vic@Example.com", "--password", PASSWORD, "--verified")
+
+    assert result.exit_code == 0
+    assert result.output == f"Created Vic@example.com ({site.account(EMAIL).id}).\n"
+    assert site.letters == []
+    assert site.program().login(EMAIL).status_code == 200
+
+
+def test_create_user_without_a_password(site: Site) -> None:
+    """Without a password a link to set one is mailed."""
+    result = run(site, "create-user", EMAIL)
+
+    assert result.exit_code == 0
+    assert result.output.splitlines()[1:] == ["A link to set a password is on its way."]
+    assert [letter.template for letter in site.letters] == ["set_password"]
+    assert site.program().reset(site.last_link).status_code == 200
+
+
+def test_create_user_asks_for_a_password(site: Site) -> None:
+    """``--password -`` asks twice and does not show what is typed."""
+    result = run(site, "create-user", EMAIL, "--password", "-", "--verified", typed=f"{PASSWORD}\n{PASSWORD}\n")
+
+    assert result.exit_code == 0
+    assert PASSWORD not in result.output
+    assert site.program().login(EMAIL).status_code == 200
+
+
+def test_create_user_gives_up_when_nothing_is_typed(site: Site) -> None:
+    """Who is asked for a password and types none creates nothing."""
+    result = run(site, "create-user", EMAIL, "--password", "-", typed="")
+
+    assert result.exit_code == 1
+    assert site.account(EMAIL) is None
+
+
+@pytest.mark.parametrize("flags", [[], ["--admin"], ["--verified"], ["--verified", "--admin"]])
+def test_create_user_has_its_flags(site: Site, flags: list[str]) -> None:
+    """Each flag does its one thing."""
+    run(site, "create-user", EMAIL, "--password", PASSWORD, *flags)
+
+    account = site.account(EMAIL)
+    assert (account.email_verified_at is not None, account.is_admin) == ("--verified" in flags, "--admin" in flags)
+    assert [letter.template for letter in site.letters] == ([] if "--verified" in flags else ["verify"])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["no-address"], "email: Enter an email like name@example.com."),
+        ([""], "email: Enter your email."),
+        (["una@example.com", "--password", "short"], "password: Use at least 12 characters."),
+        ([EMAIL, "--password", PASSWORD], "This email already has an account"),
+        ([EMAIL, "--verified"], "This email already has an account"),
+    ],
+)
+def test_create_user_says_what_is_wrong(site: Site, words: list[str], said: str) -> None:
+    """A bad address, a bad password and a taken address end with 1 and a sentence."""
+    site.member(EMAIL)
+
+    result = run(site, "create-user", *words)
+
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: ")
+    assert said in result.output
+    assert len(site.rows("user")) == 1
+
+
+def test_verify_user_takes_an_address_as_proved(site: Site) -> None:
+    """A sign-up that never gets its mail can be verified by hand; a reset gives it a password."""
+    site.program().signup(EMAIL)
+
+    result = run(site, "verify-user", "VIC@example.com")
+
+    assert (result.exit_code, result.output) == (0, f"{EMAIL} is verified.\n")
+    assert site.account(EMAIL).email_verified_at is not None
+
+
+def test_disable_user_ends_everything_and_can_be_undone(site: Site) -> None:
+    """A disabled account is out at once; undone, its password works again and its old login does not."""
+    site.member(EMAIL)
+    program = site.program()
+    login = program.login(EMAIL)
+
+    disabled = run(site, "disable-user", EMAIL)
+    while_disabled = [program.me(login).status_code, program.code(program.login(EMAIL))]
+    enabled = run(site, "disable-user", EMAIL, "--undo")
+
+    assert (disabled.output, enabled.output) == (f"{EMAIL} is disabled.\n", f"{EMAIL} is enabled.\n")
+    assert while_disabled == [401, "account_disabled"]
+    assert [program.me(login).status_code, program.login(EMAIL).status_code] == [401, 200]
+
+
+@pytest.mark.parametrize("words", [["verify-user"], ["disable-user"], ["disable-user", "--undo"]])
+def test_an_account_that_is_not_there_is_said(site: Site, words: list[str]) -> None:
+    """A command on an address without account ends with 1 and says that there is none."""
+    result = run(site, *words, "una@example.com")
+
+    assert (result.exit_code, result.output) == (1, "Error: No account has this address\n")
+
+
+@pytest.mark.parametrize("words", [["verify-user"], ["disable-user"], ["create-user"], ["no-such-command"]])
+def test_a_wrong_call_is_explained(site: Site, words: list[str]) -> None:
+    """A command without its argument, or one that there is not, ends with 2 and the usage."""
+    result = run(site, *words)
+
+    assert result.exit_code == 2
+    assert result.output.startswith("Usage: ")
+
+
+# Mail.
+
+
+@pytest.fixture
+def waiting(make_site: MakeSite) -> Site:
+    """A site whose mail is delivered by a worker."""
+    return make_site({"ACCOUNTFLOW_MAIL_KICK": "worker"})
+
+
+def test_deliver_once_sends_what_waits(waiting: Site) -> None:
+    """``deliver`` sends what is due, says how much, and ends."""
+    for name in ("ada", "eve"):
+        waiting.program().signup(f"{name}@example.com")
+    before = len(waiting.letters)
+
+    results = [run(waiting, "deliver"), run(waiting, "deliver", "--once")]
+
+    assert [(result.exit_code, result.output) for result in results] == [
+        (0, "2 mails handled.\n"),
+        (0, "0 mails handled.\n"),
+    ]
+    assert (before, len(waiting.letters)) == (0, 2)
+
+
+def test_deliver_counts_one_mail_as_one(waiting: Site) -> None:
+    """A single mail is said in the singular."""
+    waiting.program().signup(EMAIL)
+
+    assert run(waiting, "deliver").output == "1 mail handled.\n"
+
+
+def test_deliver_survives_a_server_that_is_away(waiting: Site) -> None:
+    """Mail that cannot be handed over waits; the command ends as usual."""
+    waiting.program().signup(EMAIL)
+    waiting.transport.fault = Unreachable("nobody at home")
+
+    result = run(waiting, "deliver")
+
+    assert result.exit_code == 0
+    assert [row.state for row in waiting.rows("mail")] == ["pending"]
+
+
+HOST = """
+from flask import Flask
+from flask_sqlalchemy import SQLAlchemy
+from flask_accountflow import AccountFlow, UserMixin
+
+app = Flask(__name__)
+app.config.update(
+    SECRET_KEY="0123456789abcdef0123456789abcdef",
+    TESTING=True,
+    SQLALCHEMY_DATABASE_URI="sqlite:///{folder}/host.db",
+    MAIL_DEFAULT_SENDER="accounts@example.com",
+    ACCOUNTFLOW_BASE_URL="https://www.example.com",
+    ACCOUNTFLOW_BCRYPT_ROUNDS=4,
+    ACCOUNTFLOW_MAIL_KICK="worker",
+    ACCOUNTFLOW_MAIL_TRANSPORT="file",
+    ACCOUNTFLOW_MAIL_FILE="{folder}/mail.txt",
+)
+db = SQLAlchemy(app)
+
+class User(UserMixin, db.Model):
+    __tablename__ = "users"
+
+accounts = AccountFlow(app, db, User)
+with app.app_context():
+    db.create_all()
+    if db.session.execute(db.select(User)).first() is None:
+        accounts.create_user("vic@example.com")
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_deliver_forever_goes_on_until_it_is_told_to_end(tmp_path: Path, number: signal.Signals) -> None:
+    """The worker sends what was waiting, goes on, and ends by a signal in a moment, with 0 and without a word of it."""
+    (tmp_path / "host.py").write_text(HOST.format(folder=tmp_path))
+    command = [sys.executable, "-m", "flask", "--app", "host", "accountflow", "deliver", "--forever"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    worker = subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert worker.stdout is not None
+        said = [worker.stdout.readline(), worker.stdout.readline()]
+
+        worker.send_signal(number)
+        began = time.monotonic()
+        rest, errors = worker.communicate(timeout=20)
+        took = time.monotonic() - began
+    finally:
+        worker.kill()
+        worker.communicate()
+
+    assert said == ["Delivering. SIGTERM ends it.\n", "1 mail handled\n"]
+    assert (worker.returncode, rest, errors) == (0, "", "")
+    assert took < 5
+    assert "START EMAIL vic@example.com" in (tmp_path / "mail.txt").read_text()
+
+
+# Clearing up.
+
+
+def test_SUP_19_purge_removes_what_is_dead(make_site: MakeSite) -> None:
+    """``purge`` says how many rows of each table went; an address that was never confirmed is free again."""
+    site = make_site()
+    site.member("ada@example.com")
+    site.program().signup(EMAIL)
+    site.clock.tick(60 * 86400)
+
+    result = run(site, "purge")
+
+    assert result.exit_code == 0
+    assert result.output.splitlines() == [
+        "accountflow_mail: 1",
+        "accountflow_token: 1",
+        "accountflow_session: 0",
+        "users: 1",
+    ]
+    assert [row.email for row in site.rows("user")] == ["ada@example.com"]
+    assert site.program().signup(EMAIL).status_code == 202
+
+
+# What no command may do.
+
+
+COMMANDS: list[list[str]] = [
+    ["check"],
+    ["create-user", EMAIL, "--password", OTHER_PASSWORD],
+    ["verify-user", EMAIL],
+    ["disable-user", EMAIL],
+    ["deliver", "--once"],
+    ["purge"],
+]
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=lambda words: words[0])
+def test_a_database_without_tables_is_explained(site: Site, words: list[str]) -> None:
+    """Where the tables are missing, each command ends with 1 and says how to get them."""
+    with site.app.app_context():
+        site.db.drop_all()
+
+    result = run(site, *words)
+
+    assert result.exit_code == 1
+    assert "flask db upgrade" in result.output
+
+
+@pytest.mark.parametrize("words", [["init-db"], *COMMANDS], ids=lambda words: words[0])
+def test_a_database_that_is_away_is_explained(make_site: MakeSite, tmp_path: Path, words: list[str]) -> None:
+    """Where the database does not open, each command ends with 1 and a sentence."""
+    site = make_site()
+    site.close()
+    away = sa.create_engine(f"sqlite:///{tmp_path}/no/such/folder/site.db")
+    with site.app.app_context():
+        site.db.engines[None] = away
+
+    result = run(site, *words)
+
+    assert result.exit_code == 1
+    assert "unable to open database file" in result.output
+
+
+def test_a_database_that_is_locked_is_explained(make_site: MakeSite, tmp_path: Path) -> None:
+    """Where another process holds the database, a command gives up in the end, with 1 and a sentence."""
+    site = make_site(uri=f"sqlite:///{tmp_path / 'locked.db'}?timeout=0.05")
+    site.program().signup(EMAIL)
+    site.clock.tick(60 * 86400)
+
+    with site.app.app_context(), site.db.engine.connect() as connection:
+        connection.execute(sa.text("DELETE FROM users WHERE 0"))
+        results = [run(site, "purge"), run(site, "create-user", "una@example.com", "--verified")]
+
+    assert [(result.exit_code, result.output) for result in results] == [(1, "Error: We are busy\n")] * 2
+
+
+def test_the_time_of_a_command_is_the_sites(make_site: MakeSite) -> None:
+    """A command goes by the clock that the app has given."""
+    site = make_site()
+    site.clock.now = datetime(2030, 1, 1, tzinfo=timezone.utc)
+
+    run(site, "create-user", EMAIL, "--verified")
+
+    assert site.account(EMAIL).email_verified_at.year == 2030
