@@ -127,6 +127,7 @@ class Services:
             ip=self.visit.ip,
             user_agent=self.visit.user_agent,
         )
+        self.announce("logged_in", user_id=str(account.id))
         return SignIn(login, account)
 
     def since(self, seconds: int) -> datetime:

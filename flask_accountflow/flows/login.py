@@ -66,7 +66,6 @@ def _open(services: Services, account: Account, *, remember: bool, new_hash: str
     if not services.store.accounts.note_login(account, services.clock(), new_hash):
         # Between reading and writing, the password or the account changed.
         raise Refusal("invalid_credentials")
-    services.announce("logged_in", user_id=str(account.id))
     return services.open_login(account, remember=remember)
 
 

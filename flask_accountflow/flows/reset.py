@@ -109,6 +109,9 @@ def _redeem(
     if not account.email_verified:
         # The mailbox is proved; what an earlier sign-up left was perhaps a stranger's.
         values |= {"email_verified_at": now, **store.accounts.defaults(services.host_fields)}
+    logs_in = _logs_in(services)
+    if logs_in:
+        values["last_login_at"] = now
     changed = store.accounts.change(account, values)
     if changed is None:
         raise Refusal("token_superseded", data={"purpose": RESET, "email_masked": None})
@@ -122,7 +125,7 @@ def _redeem(
             context=services.mail_context(),
         )
     )
-    sign_in = services.open_login(changed, remember=services.settings.remember_default) if _logs_in(services) else None
+    sign_in = services.open_login(changed, remember=services.settings.remember_default) if logs_in else None
     return changed, sign_in
 
 

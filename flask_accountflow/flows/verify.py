@@ -88,16 +88,17 @@ def _redeem(
     kept = password_hash if password_hash is not None else link.payload.get("password_hash")
     if kept is not None:
         values |= {"password_hash": kept, "password_changed_at": now}
+    logs_in = _may_log_in(services, link, chose_password=password_hash is not None)
+    if logs_in:
+        values["last_login_at"] = now
     proved = store.accounts.change(account, values)
     if proved is None:
         raise dead(services, replace(link, stamp=None))
     if link.rivals:
         _settle_copies(services, link)
     services.announce("email_verified", user_id=str(proved.id))
-    if not _may_log_in(services, link, chose_password=password_hash is not None):
-        return proved, None
-    services.announce("logged_in", user_id=str(proved.id))
-    return proved, services.open_login(proved, remember=services.settings.remember_default)
+    sign_in = services.open_login(proved, remember=services.settings.remember_default) if logs_in else None
+    return proved, sign_in
 
 
 def _settle_copies(services: Services, link: Link) -> None:
