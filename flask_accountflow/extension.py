@@ -44,7 +44,7 @@ class AccountFlow:
         self._db = db
         self._user_model = user_model
         self._prefix = table_prefix
-        self._parts = Parts(**parts)
+        self._parts = Parts(**{name: part for name, part in parts.items() if part is not None})
         if user_model is not None:
             # Now, so that db.create_all() and Flask-Migrate see the tables.
             models.build(user_model, table_prefix)

@@ -200,6 +200,20 @@ def test_limits_in_memory_are_a_hint(make_site: MakeSite, uri: str, hints: int) 
     assert "RATELIMIT" not in run(make_site(), "check").output
 
 
+def test_every_database_is_looked_at(make_site: MakeSite, database_uri: str) -> None:
+    """The doctor finds the tables, and what they lack, on every database that we support."""
+    site = make_site(uri=database_uri)
+    fit = run(site, "check")
+    with site.app.app_context(), site.db.engine.begin() as connection:
+        connection.execute(sa.text("ALTER TABLE accountflow_mail DROP COLUMN locale"))
+
+    unfit = run(site, "check")
+
+    assert [fit.exit_code, unfit.exit_code] == [0, 1]
+    assert ("in WAL mode" in fit.output) is database_uri.startswith("sqlite")
+    assert "fault: The table accountflow_mail lacks locale." in unfit.output
+
+
 def test_the_database_of_the_accounts_is_looked_at(tmp_path: Path) -> None:
     """Accounts with a ``__bind_key__`` are looked for in their own database."""
     app = Flask(__name__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import sqlite3
 import time
@@ -25,7 +26,7 @@ from flask_accountflow.flow import Action, Outcome, Services
 from flask_accountflow.flows import ACTIONS
 from flask_accountflow.mail.kicks import InlineKick, WorkerKick
 from flask_accountflow.passwords import BcryptHasher, PasswordPolicy
-from flask_accountflow.services import now
+from flask_accountflow.services import Parts, now
 from flask_accountflow.throttle import NoThrottle, Reservation
 
 MakeSite = Callable[..., Site]
@@ -201,6 +202,18 @@ def test_what_is_missing_is_said(make_host: Callable[..., Host], given: str) -> 
         assert accounts.tables
 
     assert "accountflow" not in host.app.extensions
+
+
+def test_none_stands_for_our_part(make_host: Callable[..., Host]) -> None:
+    """A part that is given as None is ours, so that an app may pass on what it was not given itself."""
+    host = make_host(ACCOUNTFLOW_MAIL_TRANSPORT="console")
+    host.db.init_app(host.app)
+    parts = dict.fromkeys(field.name for field in dataclasses.fields(Parts))
+
+    AccountFlow(host.app, host.db, host.user_model(), **parts)
+
+    tools = host.app.extensions["accountflow"]
+    assert (type(tools.hasher), type(tools.throttle), tools.clock) == (BcryptHasher, NoThrottle, now)
 
 
 def test_an_unknown_part_is_refused() -> None:

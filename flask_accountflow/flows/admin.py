@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,9 @@ from ..errors import FieldFault, Problem, Refusal
 from ..flow import Outcome, Services
 from ..forms import AccountForm, CreateUserForm, refused
 from ..identity import Address
-from ..store.accounts import Account
+from ..redeem import address_of
+from ..store.accounts import SIGNUP, Account
+from ..store.outbox import Draft
 from . import reset, verify
 from .me import user
 
@@ -45,10 +48,20 @@ def _create(services: Services, form: CreateUserForm, password_hash: str | None)
         raise Refusal("email_taken")
     services.announce("user_signed_up", user_id=str(account.id))
     if password_hash is None:
+        if not account.email_verified:
+            _keep_invitation(services, account)
         reset.queue(services, address, template="set_password", max_age=services.settings.verify_max_age)
     elif not account.email_verified:
         verify.queue_again(services, address)
     return account
+
+
+def _keep_invitation(services: Services, account: Account) -> None:
+    """Write a sign-up without a password, so that a stranger's later one competes and asks for the owner's."""
+    address, max_age = address_of(account), services.settings.verify_max_age
+    payload = {"nonce": secrets.token_hex(16)}
+    # Not mailed: the link that sets a password is the invitation.
+    services.post(Draft(address, account, "verify", SIGNUP, max_age, payload, refusal="duplicate"))
 
 
 def _displace(services: Services, holder: Account) -> bool:
@@ -87,6 +100,8 @@ def _change_once(services: Services, address: Address, values: Callable[[Account
         raise Refusal("not_found", text=_NO_ACCOUNT)
     changed = services.store.accounts.change(account, values(account))
     if changed is not None:
+        if changed.email_verified and not account.email_verified:
+            services.announce("email_verified", user_id=str(changed.id))
         services.announce("sessions_revoked", user_id=str(changed.id))
     return changed
 

@@ -19,7 +19,7 @@ def run(services: Services, form: LoginForm) -> Outcome:
     reservation = services.throttle.reserve(login=address.key, login_ip=services.visit.network)
     try:
         account, right, tried = _check(services, address, form.password.text)
-    except Refusal:
+    except Exception:  # too busy, or a database that is away: nothing was guessed
         reservation.give_back()
         raise
     if account is not None and right:

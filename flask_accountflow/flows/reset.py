@@ -115,6 +115,8 @@ def _redeem(
     changed = store.accounts.change(account, values)
     if changed is None:
         raise Refusal("token_superseded", data={"purpose": RESET, "email_masked": None})
+    if not account.email_verified:
+        services.announce("email_verified", user_id=str(changed.id))
     services.announce("password_reset", user_id=str(changed.id))
     services.notify(
         Draft(

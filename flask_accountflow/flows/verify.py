@@ -123,12 +123,23 @@ def _same_browser(services: Services, link: Link) -> bool:
 
 
 def _needs_password(services: Services, link: Link) -> bool:
-    """Tell whether sign-ups of different browsers compete for the address, and this is not the link's own."""
-    if not link.rivals or _same_browser(services, link):
+    """Tell whether the sign-up may be a stranger's: others compete with it, and this is not its own browser."""
+    if _same_browser(services, link):
+        return False
+    if _replaces_an_operators(link):
+        return True
+    if not link.rivals:
         return False
     since = services.since(services.settings.unverified_max_age)
     rivals = services.store.units.read(lambda: services.store.links.rivals(link, since), release=True)
     return set(rivals.values()) != {link.payload.get("nonce")}
+
+
+def _replaces_an_operators(link: Link) -> bool:
+    """Tell whether the account has a password or rights that no sign-up gives; they must not fall to one."""
+    account = link.account
+    is_given = account is not None and (account.is_admin or account.password_hash is not None)
+    return is_given and link.payload.get("password_hash") is not None
 
 
 def _chosen_password(services: Services, form: VerifyForm, link: Link) -> str | None:

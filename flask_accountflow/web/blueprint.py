@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from flask import Blueprint, Flask, Response, request
 from flask.globals import request_ctx
+from jinja2 import ChoiceLoader, FileSystemLoader, PrefixLoader
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import BaseConverter
 
@@ -20,6 +22,7 @@ from .view import ActionView, Web
 
 NAME = "accountflow"
 
+_TEMPLATES = Path(__file__).parent.parent / "templates"
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "TRACE", "OPTIONS")
 #: What a static file is kept for, in seconds; its address changes with its content.
 _STATIC_AGE = 31536000
@@ -32,10 +35,12 @@ def build(web: Web, actions: Iterable[Action], recorded: RecordingTransport | No
         NAME,
         "flask_accountflow",
         url_prefix=prefix or None,
-        template_folder="templates",
         static_folder="static",
         static_url_path="/static" if prefix else "/accountflow-static",
     )
+    # What extends "accountflow/default/login.html" may itself be the app's "accountflow/login.html".
+    default = PrefixLoader({"accountflow": PrefixLoader({"default": FileSystemLoader(_TEMPLATES / "accountflow")})})
+    blueprint.jinja_loader = ChoiceLoader([FileSystemLoader(_TEMPLATES), default])
     for action in actions:
         methods = [*(["GET"] if action.page is not None else []), *(["POST"] if action.run is not None else [])]
         view = ActionView.as_view(action.name, web, action)

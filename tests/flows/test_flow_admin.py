@@ -260,6 +260,17 @@ def test_AUD_01_a_change_is_announced_when_it_is_durable(bench: Bench) -> None:
     ]
 
 
+def test_a_proof_by_an_operator_is_announced_once(bench: Bench) -> None:
+    """Who is verified by hand is announced as confirmed; a second time nothing new is proved."""
+    bench.signup()
+    bench.events.clear()
+
+    bench.change(admin.verify_user)
+    bench.change(admin.verify_user)
+
+    assert [name for name, _ in bench.events] == ["email_verified", "sessions_revoked", "sessions_revoked"]
+
+
 def test_a_change_that_the_app_takes_back_is_not_announced(bench: Bench) -> None:
     """A verb that joined the app's own transaction is neither done nor announced when the app rolls back."""
     bench.member()
@@ -289,3 +300,33 @@ def test_a_change_that_the_app_keeps_is_announced_then(bench: Bench) -> None:
 
     assert [name for name, _ in bench.events] == ["sessions_revoked"]
     assert not bench.account().is_active
+
+
+def test_SUP_04_who_was_invited_is_asked_for_a_password(bench: Bench) -> None:
+    """A stranger who signs up for an invited address competes: his link asks the owner for a password."""
+    bench.create_user(password=None)
+    bench.clock.tick(61)
+    bench.signup(password=OTHER_PASSWORD, visit=STRANGER)
+    invitation, foreign = bench.tokens
+
+    assert bench.open(foreign).data["password_required"] is True
+    assert answer(bench.verify, foreign, DEVICE) == "validation_failed"
+    assert answer(bench.reset, invitation, PASSWORD) == "password_changed"
+    assert answer(bench.login, password=OTHER_PASSWORD, visit=STRANGER) != "logged_in"
+    assert answer(bench.login) == "logged_in"
+
+
+@pytest.mark.parametrize(("password", "is_admin"), [(PASSWORD, False), (PASSWORD, True), (None, True)])
+def test_SUP_04_what_an_operator_gave_is_never_a_strangers(bench: Bench, password: str | None, is_admin: bool) -> None:
+    """An operator's password and an administrator's account do not fall to a sign-up, however late it comes."""
+    bench.create_user(password=password, is_admin=is_admin)
+    bench.clock.tick(8 * 86400)
+    for _ in range(2):
+        bench.signup(password=OTHER_PASSWORD, visit=STRANGER)
+        bench.clock.tick(61)
+
+    answers = [answer(bench.verify, bench.token, DEVICE), answer(bench.verify, bench.token, DEVICE, password=PASSWORD)]
+
+    assert answers == ["validation_failed", "verified"]
+    assert answer(bench.login, password=OTHER_PASSWORD, visit=STRANGER) != "logged_in"
+    assert answer(bench.login) == "logged_in"

@@ -420,28 +420,43 @@ def test_RAT_07_failures_are_counted_per_network(make_bench: Callable[..., Bench
     assert answer(bench.login, visit=OWNER) == "logged_in"
 
 
-class FullHasher(CountingHasher):
-    """A process that hashes as many passwords as it may."""
+class FaultyHasher(CountingHasher):
+    """A process that cannot hash now."""
 
-    is_full = False
+    fault: Exception | None = None
 
     def check(self, password: str, *stored: str | None) -> tuple[bool, ...]:
-        if self.is_full:
-            raise Refusal("busy", extra={"retry_after": 1})
+        if self.fault is not None:
+            raise self.fault
         return super().check(password, *stored)
 
 
 def test_a_login_that_is_not_checked_is_not_counted(make_bench: Callable[..., Bench]) -> None:
     """When too many passwords are being hashed the answer is ``busy``, and no failure is counted."""
-    hasher = FullHasher()
+    hasher = FaultyHasher()
     bench = make_bench(parts={"hasher": hasher, "throttle": _throttle()})
     bench.member()
-    hasher.is_full = True
+    hasher.fault = Refusal("busy", extra={"retry_after": 1})
     answers = {answer(bench.login) for _ in range(9)}
 
-    hasher.is_full = False
+    hasher.fault = None
 
     assert answers == {"busy"}
+    assert answer(bench.login) == "logged_in"
+
+
+def test_a_fault_of_ours_is_not_counted(make_bench: Callable[..., Bench]) -> None:
+    """When a check breaks off, as when the database is away, no failure is counted against the visitor."""
+    hasher = FaultyHasher()
+    bench = make_bench(parts={"hasher": hasher, "throttle": _throttle()})
+    bench.member()
+    hasher.fault = RuntimeError("out of order")
+    for _ in range(9):
+        with pytest.raises(RuntimeError, match="out of order"):
+            bench.login()
+
+    hasher.fault = None
+
     assert answer(bench.login) == "logged_in"
 
 

@@ -161,6 +161,18 @@ def test_REF_05_the_life_of_a_family_does_not_slide(make_bench: Callable[..., Be
     assert answer(bench.refresh, token) == "token_invalid"
 
 
+def test_a_family_that_ends_meanwhile_ends_once(bench: Bench, first: str) -> None:
+    """When the family of a replaced token was ended between reading and writing, nobody is told a second time."""
+    bench.refresh(first)
+    bench.clock.tick(61)
+    bench.events.clear()
+    ended = bench.tables.session.update().values(revoked_at=bench.clock.now)
+    bench.once("SELECT accountflow_session", lambda connection: connection.execute(ended))
+
+    assert answer(bench.refresh, first) == "token_invalid"
+    assert (bench.events, bench.sent) == ([], [])
+
+
 def _kinds_of_bad_tokens(bench: Bench) -> dict[str, str]:
     good = _log_in(bench)
     login, generation = bench.services.refresh_tokens.read(good)

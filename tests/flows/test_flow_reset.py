@@ -425,6 +425,17 @@ def test_RST_18_a_reset_verifies_and_kills_what_was_before(bench: Bench) -> None
     assert answer(bench.verify, foreign, STRANGER) == "token_superseded"
 
 
+def test_RST_18_the_proof_of_the_mailbox_is_announced(bench: Bench) -> None:
+    """A reset that confirms an account says so by the signal of a confirmation, too."""
+    bench.signup()
+    token = _link(bench)
+    bench.events.clear()
+
+    bench.reset(token)
+
+    assert [name for name, _ in bench.events] == ["email_verified", "password_reset", "mail_queued"]
+
+
 @pytest.mark.filterwarnings("ignore:Dialect sqlite.pysqlite does .not. support Decimal")
 def test_RST_18_the_fields_of_a_strangers_sign_up_fall_back(bench: Bench) -> None:
     """What a stranger's sign-up said about the owner is undone by a reset that confirms the account."""

@@ -5,9 +5,11 @@ With ``ACCOUNTFLOW_TEST_SCREENSHOTS`` set, a picture of every page is saved in t
 
 from __future__ import annotations
 
+import importlib
 import os
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,10 +17,9 @@ import pytest
 from live_server import AppServer
 from support import OTHER_PASSWORD, PASSWORD
 
-try:
-    from playwright import sync_api as playwright
-except ImportError:  # there are no wheels for some systems
-    playwright = None  # type: ignore[assignment]
+playwright: Any = None
+with suppress(ImportError):  # there are no wheels for some systems
+    playwright = importlib.import_module("playwright.sync_api")
 
 pytestmark = [
     pytest.mark.browser,

@@ -79,7 +79,9 @@ def test_LOG_06_an_attackers_own_login_cannot_be_forced(site: Site) -> None:
     victim = site.person()
     victim.get("/auth/login")
 
-    answer = victim.send("/auth/login", {"email": "eve@example.com", "password": PASSWORD, "csrf_token": foreign_token(site)})
+    answer = victim.send(
+        "/auth/login", {"email": "eve@example.com", "password": PASSWORD, "csrf_token": foreign_token(site)}
+    )
 
     assert answer.status_code == 403
     assert not logged_in(victim)
@@ -232,7 +234,9 @@ def test_what_a_foreign_form_can_send_is_not_json(site: Site, kind: str) -> None
     before = rows(site)
 
     for path in ("/auth/logout", "/auth/login", "/auth/signup", "/auth/refresh", "/auth/password-reset/request"):
-        response = script.client.post(path, data=b'{"email": "vic@example.com"}', content_type=kind, headers=script.headers)
+        response = script.client.post(
+            path, data=b'{"email": "vic@example.com"}', content_type=kind, headers=script.headers
+        )
         assert (response.status_code, response.json["code"]) == (415, "unsupported_media_type")
 
     assert rows(site) == before

@@ -84,7 +84,9 @@ def test_WEB_01_WEB_04_every_page_has_its_policy(site: Site) -> None:
         assert answer.headers.getlist("Cross-Origin-Opener-Policy") == ["same-origin"], name
         for tag in ("style", "iframe", "object", "embed", "base"):
             assert tags(answer, tag) == [], name
-        assert not any("style" in one for tag in ("div", "p", "form", "input", "body") for one in tags(answer, tag)), name
+        assert not any("style" in one for tag in ("div", "p", "form", "input", "body") for one in tags(answer, tag)), (
+            name
+        )
         loaded = [one.get("src") or one.get("href") for tag in ("script", "link", "img") for one in tags(answer, tag)]
         assert [url for url in loaded if url != "data:," and not str(url).startswith("/auth/static/")] == [], name
 
@@ -170,7 +172,9 @@ def test_a_name_with_quotes_makes_no_broken_challenge(make_site: Callable[..., S
     assert response.headers["WWW-Authenticate"] == 'Bearer realm="Caf ZurPost "'
 
 
-@pytest.mark.parametrize(("hsts", "scheme", "expected"), [(True, "https", True), (True, "http", False), (False, "https", False)])
+@pytest.mark.parametrize(
+    ("hsts", "scheme", "expected"), [(True, "https", True), (True, "http", False), (False, "https", False)]
+)
 def test_WEB_05_HSTS(make_site: Callable[..., Site], hsts: bool, scheme: str, expected: bool) -> None:
     """Strict-Transport-Security is sent where it was asked for, and only over https."""
     site = make_site({"ACCOUNTFLOW_HSTS": hsts})
@@ -188,7 +192,9 @@ def test_the_headers_can_be_left_to_the_host(make_site: Callable[..., Site]) -> 
 
     response = site.person().get("/auth/login")
 
-    assert not {"Content-Security-Policy", "Cross-Origin-Opener-Policy", "Referrer-Policy"} & set(response.headers.keys())
+    assert not {"Content-Security-Policy", "Cross-Origin-Opener-Policy", "Referrer-Policy"} & set(
+        response.headers.keys()
+    )
     assert response.headers["Cache-Control"] == "no-store"
     assert response.headers["X-Content-Type-Options"] == "nosniff"
 
@@ -262,7 +268,13 @@ def test_PWD_12_no_answer_holds_a_secret(site: Site) -> None:
     account = site.account(EMAIL)
     secrets = [PASSWORD, account.password_hash, account.stamp.hex, str(account.stamp), "password_hash", "stamp"]
 
-    found = [program.me(pair), person.me(), script.get("/auth/me"), person.get("/auth/logout"), person.get("/auth/login")]
+    found = [
+        program.me(pair),
+        person.me(),
+        script.get("/auth/me"),
+        person.get("/auth/logout"),
+        person.get("/auth/login"),
+    ]
     found += [program.login(EMAIL, "the wrong horse battery"), site.person().login(EMAIL, "the wrong horse battery")]
 
     for answer in found:

@@ -289,7 +289,11 @@ def test_mails_of_one_network_are_limited(make_site: Callable[..., Site]) -> Non
     program.request_reset(email="b@example.com")
     program.resend(email="c@example.com")
     found = [program.signup("d@example.com"), program.request_reset(email="e@example.com")]
-    pages = [person.signup("f@example.com"), person.request_reset(email="g@example.com"), person.resend(email="h@x.org")]
+    pages = [
+        person.signup("f@example.com"),
+        person.request_reset(email="g@example.com"),
+        person.resend(email="h@x.org"),
+    ]
 
     assert [program.code(answer) for answer in found] == ["rate_limited", "rate_limited"]
     assert [page.status_code for page in pages] == [429, 429, 429]

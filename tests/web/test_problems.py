@@ -103,7 +103,14 @@ def test_INP_01_a_body_that_is_too_large(site: Site, visitor: Program | Person, 
         with_host_handlers(site)
     fields = {"email": "x" * 70_000}
 
-    for path in ("/login", "/signup", "/verify/resend", "/password-reset/request", "/verify/a.b.c", "/password-reset/a"):
+    for path in (
+        "/login",
+        "/signup",
+        "/verify/resend",
+        "/password-reset/request",
+        "/verify/a.b.c",
+        "/password-reset/a",
+    ):
         post = visitor.post if isinstance(visitor, Program) else visitor.send
         response = post(f"/auth{path}", fields)
         assert response.status_code == 413
@@ -121,7 +128,9 @@ def test_a_body_of_unknown_length_is_read_no_further_than_allowed(site: Site, vi
     site.app.wsgi_app = without_length  # type: ignore[method-assign]
     kind = {"json": "application/json", "html": "application/x-www-form-urlencoded"}[visitor.kind]
 
-    response = visitor.client.post("/auth/login", data=b"email=" + b"x" * 70_000, content_type=kind, headers=visitor.headers)
+    response = visitor.client.post(
+        "/auth/login", data=b"email=" + b"x" * 70_000, content_type=kind, headers=visitor.headers
+    )
 
     assert response.status_code == {"json": 413, "html": 403}[visitor.kind]
 

@@ -73,7 +73,9 @@ def test_SUP_08_an_address_is_found_however_it_is_written(site: Site, visitor: P
     assert visitor.me(visitor.login(email)).status_code == 200
 
 
-@pytest.mark.parametrize("email", ["v\u0131c@example.com", "vic@exampl\u0435.com", "ｖic@example.com", "v%@example.com"])
+@pytest.mark.parametrize(
+    "email", ["v\u0131c@example.com", "vic@exampl\u0435.com", "ｖic@example.com", "v%@example.com"]
+)
 def test_SUP_09_another_spelling_is_another_address(site: Site, visitor: Program | Person, email: str) -> None:
     """Letters that only look alike, and wildcards, never find an account."""
     site.member()

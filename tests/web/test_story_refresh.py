@@ -127,7 +127,9 @@ def test_REF_06_a_refresh_token_has_one_spelling(site: Site) -> None:
     token = site.program().login(EMAIL).json["refresh_token"]
     last = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_".replace(token[-1], "")
 
-    found = {refresh(site, one).status_code for one in (*(token[:-1] + sign for sign in last), token + "=", token + "!!")}
+    found = {
+        refresh(site, one).status_code for one in (*(token[:-1] + sign for sign in last), token + "=", token + "!!")
+    }
 
     assert found == {401}
     assert refresh(site, token).status_code == 200
@@ -145,9 +147,7 @@ def test_REF_08_the_token_counts_in_a_json_body_only(site: Site) -> None:
         program.post("/auth/refresh", authorization=f"Bearer {token}").status_code,
         program.post("/auth/refresh", refresh_token=token).status_code,
         client.post("/auth/refresh", json={}).status_code,
-        client.post(
-            "/auth/refresh", data={"refresh_token": token}, headers={"Accept": "application/json"}
-        ).status_code,
+        client.post("/auth/refresh", data={"refresh_token": token}, headers={"Accept": "application/json"}).status_code,
     ]
 
     assert found == [422, 422, 422, 422, 415]

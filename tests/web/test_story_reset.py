@@ -193,7 +193,8 @@ def test_RST_12_the_owner_is_told(site: Site, visitor: Program | Person) -> None
 
 
 @pytest.mark.parametrize(
-    ("password", "error"), [("", "required"), ("short", "too_short"), ("x" * 300, "too_long"), (EMAIL, "contains_email")]
+    ("password", "error"),
+    [("", "required"), ("short", "too_short"), ("x" * 300, "too_long"), (EMAIL, "contains_email")],
 )
 def test_RST_13_a_refused_password_does_not_use_the_link_up(
     site: Site, visitor: Program | Person, password: str, error: str
@@ -236,7 +237,9 @@ def test_RST_07_a_link_works_once(site: Site, visitor: Program | Person) -> None
         visitor.submit(opened)
     assert again.status_code == 410
     assert site.program().login(EMAIL, OTHER_PASSWORD).status_code == 200
-    assert visitor.reset(site.last_link, "a fourth horse battery").status_code == {"json": 200, "html": 303}[visitor.kind]
+    assert (
+        visitor.reset(site.last_link, "a fourth horse battery").status_code == {"json": 200, "html": 303}[visitor.kind]
+    )
 
 
 def test_RST_10_an_expired_link_offers_a_new_one(site: Site, visitor: Program | Person) -> None:
@@ -368,9 +371,7 @@ def body(visitor: Program | Person, password: str) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("token", ["x", "a.b.c", "{cut}", "{whole}%3E", "{whole}/", "{whole}=", "%00", "x" * 70_000])
-def test_a_link_that_is_not_ours_gets_a_page_with_a_form(
-    site: Site, visitor: Program | Person, token: str
-) -> None:
+def test_a_link_that_is_not_ours_gets_a_page_with_a_form(site: Site, visitor: Program | Person, token: str) -> None:
     """A cut, mangled or made-up reset link is answered with 400, without SQL, whatever password comes with it."""
     site.member()
     asked(site)

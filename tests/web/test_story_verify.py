@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sqlalchemy as sa
 import pytest
+import sqlalchemy as sa
 from answers import Script, cookies, field, has_way_on, heading, links, logged_in, rows, session_cookie, tags, words
 from support import OTHER_PASSWORD, PASSWORD, Person, Program, Site, forms_of
 
@@ -75,7 +75,9 @@ def test_VER_02_the_page_does_not_press_its_own_button(site: Site) -> None:
 
     assert [one["src"] for one in tags(page, "script")] == [field_url(page)]
     assert not any("http-equiv" in one for one in tags(page, "meta"))
-    assert not any(name.startswith("on") for tag in ("body", "form", "button") for one in tags(page, tag) for name in one)
+    assert not any(
+        name.startswith("on") for tag in ("body", "form", "button") for one in tags(page, tag) for name in one
+    )
 
 
 def field_url(page: object) -> str:
@@ -312,7 +314,12 @@ def test_VER_05_a_link_has_one_spelling(site: Site) -> None:
     """A used link cannot be used under another spelling, and another spelling does not use it."""
     invited(site)
     token, program = site.last_token, site.program()
-    spellings = [*(token[:-1] + sign for sign in ALPHABET if sign != token[-1]), token + "=", token + "==", token + "!!"]
+    spellings = [
+        *(token[:-1] + sign for sign in ALPHABET if sign != token[-1]),
+        token + "=",
+        token + "==",
+        token + "!!",
+    ]
 
     before = {program.post("/auth/verify", {"token": one}).status_code for one in spellings}
     used = program.post("/auth/verify", {"token": token})
@@ -382,7 +389,10 @@ def test_competing_sign_ups_are_settled_by_a_password(site: Site, visitor: Progr
         bare, weak = visitor.verify(link), visitor.verify(link, password="short")
         visitor.verify(link, password=OTHER_PASSWORD)
         assert page.json["password_required"] is True
-        assert [fault["code"] for answer in (bare, weak) for fault in answer.json["errors"]] == ["required", "too_short"]
+        assert [fault["code"] for answer in (bare, weak) for fault in answer.json["errors"]] == [
+            "required",
+            "too_short",
+        ]
     else:
         bare, weak = visitor.submit(page, password=""), visitor.submit(page, password="short")
         done = visitor.submit(weak, password=OTHER_PASSWORD)

@@ -1,0 +1,215 @@
+"""The decorators of the host's views."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from answers import Script, bearer, heading, links
+from flask import Blueprint
+from support import PASSWORD, Person, Program, Site
+
+from flask_accountflow import admin_required, current_user, login_required, verified_required
+
+EMAIL = "vic@example.com"
+GUARDED = ["/secret", "/proved", "/admin"]
+
+
+def enter(visitor: Any) -> dict[str, str]:
+    """Log in, and return the headers that show it."""
+    response = visitor.login(EMAIL)
+    return bearer(response) if isinstance(visitor, Program) else {}
+
+
+@pytest.mark.parametrize("path", GUARDED)
+def test_a_stranger_is_asked_to_log_in(site: Site, visitor: Program | Person, path: str) -> None:
+    """A stranger is sent to the login page and back, or told so as a program."""
+    site.member(admin=True)
+
+    response = visitor.get(path)
+
+    if isinstance(visitor, Program):
+        assert (response.status_code, visitor.code(response)) == (401, "authentication_required")
+        assert response.headers["Content-Type"] == "application/problem+json"
+        assert response.json["instance"] == path
+        assert response.headers["WWW-Authenticate"] == 'Bearer realm="Shop"'
+    else:
+        assert response.headers["Location"] == f"/auth/login?next={path}"
+        back = visitor.submit(visitor.follow(response), email=EMAIL, password=PASSWORD)
+        assert visitor.follow(back).status_code == 200
+
+
+@pytest.mark.parametrize("path", GUARDED)
+def test_who_may_enters(site: Site, visitor: Program | Person, path: str) -> None:
+    """Who has what a view asks for gets the view's own answer."""
+    site.member(admin=True)
+    headers = enter(visitor)
+
+    response = visitor.get(path, **headers)
+
+    assert response.status_code == 200
+    assert response.text == {"/secret": f"secret of {EMAIL}", "/proved": "proved", "/admin": "admin"}[path]
+
+
+@pytest.mark.parametrize(
+    ("path", "change", "code", "sentence"),
+    [
+        ("/admin", {}, "forbidden", "You may not do this"),
+        ("/proved", {"email_verified_at": None}, "email_unverified", "Confirm your email first"),
+    ],
+)
+def test_who_may_not_is_told(
+    site: Site, visitor: Program | Person, path: str, change: dict[str, Any], code: str, sentence: str
+) -> None:
+    """Who is logged in and may not enter gets 403 in his format, with a way on."""
+    site.member()
+    headers = enter(visitor)
+    if change:
+        site.change(EMAIL, **change)
+
+    response = visitor.get(path, **headers)
+
+    assert response.status_code == 403
+    if isinstance(visitor, Program):
+        assert visitor.code(response) == code
+        assert response.json.get("resend_url") == ("/auth/verify/resend" if code == "email_unverified" else None)
+    else:
+        assert heading(response) == sentence
+        assert links(response)
+
+
+def test_a_cookie_of_a_program_is_a_login_too(site: Site) -> None:
+    """A program in a browser enters by the browser's cookie."""
+    site.member()
+    script = Script(site)
+    script.log_in()
+
+    assert script.get("/secret").text == f"secret of {EMAIL}"
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
+def test_what_was_sent_is_not_asked_for_again(site: Site, visitor: Program | Person, method: str) -> None:
+    """A stranger's post leads to the login page without a way back to it."""
+
+    @site.app.route("/order", methods=["POST", "PUT", "DELETE"])
+    @login_required
+    def order() -> str:
+        return "ordered"
+
+    response = visitor.client.open("/order", method=method, headers=visitor.headers)
+
+    if isinstance(visitor, Program):
+        assert response.status_code == 401
+    else:
+        assert (response.status_code, response.headers["Location"]) == (303, "/auth/login")
+
+
+@pytest.mark.parametrize("where", ["app", "blueprint"])
+def test_a_host_that_catches_everything_does_not_catch_ours(site: Site, visitor: Program | Person, where: str) -> None:
+    """Handlers of the host for every exception and every status leave our answers alone."""
+    part = Blueprint("part", __name__)
+
+    def handle(error: Exception) -> tuple[str, int]:
+        return "the host's own", 418
+
+    (site.app if where == "app" else part).register_error_handler(Exception, handle)
+    for status in (401, 403):
+        (site.app if where == "app" else part).register_error_handler(status, handle)
+
+    @part.get("/inner")
+    @login_required
+    def inner() -> str:
+        return "inner"
+
+    @part.get("/inner/admin")
+    @admin_required
+    def inner_admin() -> str:
+        return "admin"
+
+    @part.get("/inner/fault")
+    @login_required
+    def fault() -> str:
+        raise ValueError("of the host")
+
+    site.app.register_blueprint(part)
+    site.member()
+
+    stranger = visitor.get("/inner")
+    headers = enter(visitor)
+    found = [visitor.get(f"/inner{path}", **headers) for path in ("", "/admin", "/fault")]
+
+    assert stranger.status_code == {"json": 401, "html": 303}[visitor.kind]
+    assert [answer.status_code for answer in found] == [200, 403, 418]
+    assert "the host's own" not in stranger.text + found[1].text
+
+
+def test_a_view_keeps_its_name_and_its_arguments(site: Site) -> None:
+    """A decorated view is called as it is written, and keeps its name for url_for."""
+
+    @site.app.get("/order/<int:number>")
+    @verified_required
+    def show_order(number: int, *, more: str = "more") -> tuple[str, int]:
+        """Show an order."""
+        return f"{number} {more}", 201
+
+    site.member()
+    person = site.person()
+    person.login(EMAIL)
+
+    response = person.get("/order/7")
+
+    assert (response.status_code, response.text) == (201, "7 more")
+    assert (show_order.__name__, show_order.__doc__) == ("show_order", "Show an order.")
+
+
+def test_a_guarded_page_takes_one_statement(site: Site, visitor: Program | Person) -> None:
+    """Who asks is found by one statement, however many guards and pages look at it."""
+
+    @site.app.get("/thrice")
+    @login_required
+    @verified_required
+    def thrice() -> str:
+        return f"{current_user.email} {current_user.is_admin} {bool(current_user)}"
+
+    site.member()
+    headers = enter(visitor)
+
+    with site.statements() as statements:
+        response = visitor.get("/thrice", **headers)
+
+    assert response.text == f"{EMAIL} False True"
+    assert len(statements) == 1
+
+
+def test_a_page_that_does_not_ask_takes_none(site: Site, visitor: Program | Person) -> None:
+    """A page that does not ask who is there runs no statement, for whoever is logged in."""
+    site.member()
+    headers = enter(visitor)
+
+    with site.statements() as statements:
+        response = visitor.get("/untouched", **headers)
+
+    assert response.text == "untouched"
+    assert statements == []
+
+
+def test_a_stranger_costs_no_statement(site: Site, visitor: Program | Person) -> None:
+    """Asking who a stranger is runs no statement."""
+    with site.statements() as statements:
+        response = visitor.get("/")
+
+    assert response.text == "home of None"
+    assert statements == []
+
+
+def test_a_refusal_of_the_host_under_its_own_headers(site: Site) -> None:
+    """An answer of ours on a page of the host can be changed by the host's hooks like any other."""
+
+    @site.app.after_request
+    def mark(response: Any) -> Any:
+        response.headers["X-Host"] = "here"
+        return response
+
+    found = [site.program().get("/secret"), site.person().get("/secret")]
+
+    assert [answer.headers["X-Host"] for answer in found] == ["here", "here"]

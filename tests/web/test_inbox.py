@@ -1,0 +1,147 @@
+"""The developer's inbox: there in debug, on this computer, and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from answers import heading, links, tags, words
+from support import Person, Program, Site
+
+PATHS = ["/auth/_dev/mail", "/auth/_dev/mail/1", "/auth/_dev/mail/1/html"]
+
+
+@pytest.fixture
+def debug(make_site: Callable[..., Site]) -> Site:
+    """A site in debug that has mailed one link."""
+    site = make_site({"DEBUG": True})
+    site.person().signup("ada@example.com")
+    return site
+
+
+def test_every_mail_is_listed(debug: Site) -> None:
+    """The inbox lists the newest mail first, and leads to each."""
+    debug.program().request_reset(email="ada@example.com")
+    page = debug.person().get("/auth/_dev/mail")
+
+    assert heading(page) == "Inbox of this computer"
+    assert links(page) == ["/auth/_dev/mail/2", "/auth/_dev/mail/1", "/auth/signup"]
+    assert "To ada@example.com · verify · 21 Nov 2026, 08:30 UTC" in words(page)
+
+
+def test_a_mail_is_shown_with_its_link(debug: Site) -> None:
+    """A mail's page has its link as a button, its text, its headers, and a way to its HTML part."""
+    page = debug.person().get("/auth/_dev/mail/1")
+
+    assert heading(page) == "Confirm your email for Shop"
+    assert links(page) == [debug.letters[0].link, "/auth/_dev/mail/1/html", "/auth/_dev/mail"]
+    assert "Auto-Submitted auto-generated" in words(page)
+    assert "Confirm that this is your address to finish." in words(page)
+
+
+def test_the_html_part_is_shown_as_it_is(debug: Site) -> None:
+    """The HTML part is shown as it was sent, under a policy that lets its styles apply and nothing run."""
+    page = debug.person().get("/auth/_dev/mail/1/html")
+
+    assert page.text == debug.letters[0].html
+    assert page.headers.getlist("Content-Security-Policy") == [
+        "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'self'; sandbox"
+    ]
+
+
+def test_a_mail_without_a_link_has_no_button(debug: Site) -> None:
+    """A notice's page has no button."""
+    debug.member()
+    debug.program().signup("vic@example.com")
+
+    page = debug.person().get("/auth/_dev/mail/2")
+
+    assert links(page) == ["/auth/_dev/mail/2/html", "/auth/_dev/mail"]
+
+
+def test_an_empty_inbox_says_so(make_site: Callable[..., Site]) -> None:
+    """An inbox without mails says what fills it."""
+    page = make_site({"DEBUG": True}).person().get("/auth/_dev/mail")
+
+    assert "Nothing here yet." in words(page)
+    assert links(page) == ["/auth/signup"]
+
+
+def test_the_pages_after_a_post_lead_to_it(debug: Site) -> None:
+    """In debug the pages that say to check the mail lead to the inbox."""
+    person = debug.person()
+
+    sent = person.follow(person.signup("bob@example.com"))
+    reset = person.follow(person.request_reset(email="bob@example.com"))
+
+    assert "/auth/_dev/mail" in links(sent)
+    assert "/auth/_dev/mail" in links(reset)
+    assert "Development: mail goes to this computer only." in words(sent)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_there_is_none_without_debug(site: Site, visitor: Program | Person, path: str) -> None:
+    """Outside debug there is no inbox, and no page leads to one."""
+    visitor.signup("ada@example.com")
+
+    response = visitor.get(path)
+
+    assert response.status_code == 404
+    assert "_dev" not in site.person().get("/auth/signup/sent").text
+
+
+#: How somebody else than the developer may ask.
+ELSEWHERE: dict[str, tuple[dict[str, str], dict[str, Any]]] = {
+    "another address": ({}, {"REMOTE_ADDR": "192.0.2.1"}),
+    "another address of IPv6": ({}, {"REMOTE_ADDR": "2001:db8::1"}),
+    "no address": ({}, {"REMOTE_ADDR": ""}),
+    "a foreign name": ({"Host": "evil.example"}, {}),
+    "a foreign name with a port": ({"Host": "evil.example:5000"}, {}),
+    "a name that looks like ours": ({"Host": "localhost.evil.example"}, {}),
+    "another machine": ({"Host": "192.168.0.10:5000"}, {}),
+    "a proxy": ({"X-Forwarded-For": "192.0.2.1"}, {}),
+    "a proxy here": ({"X-Forwarded-For": "127.0.0.1"}, {}),
+}
+
+
+@pytest.mark.parametrize("how", ELSEWHERE)
+@pytest.mark.parametrize("path", PATHS)
+def test_it_is_for_this_computer(debug: Site, path: str, how: str) -> None:
+    """Whoever is not at this computer, or came here under another name, finds no inbox."""
+    headers, environ = ELSEWHERE[how]
+
+    for kind in (Person, Program):
+        response = debug.app.test_client().get(path, headers={**kind.headers, **headers}, environ_overrides=environ)
+        assert response.status_code == 404
+        assert "ada@example.com" not in response.text
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "localhost:5000", "127.0.0.1:5000", "[::1]", "[::1]:5000", "shop.localhost"]
+)
+def test_names_of_this_computer(debug: Site, host: str) -> None:
+    """Every name of this computer serves."""
+    response = debug.person().get("/auth/_dev/mail", host=host)
+
+    assert response.status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/auth/_dev/mail/7", "/auth/_dev/mail/7/html", "/auth/_dev/mail/x"])
+def test_a_mail_that_there_is_not(debug: Site, path: str) -> None:
+    """The number of no mail is an address of nothing, in both formats."""
+    page, problem = debug.person().get(path), debug.program().get(path)
+
+    assert (page.status_code, heading(page)) == (404, "There is no such page")
+    assert (problem.status_code, problem.json["code"]) == (404, "not_found")
+
+
+def test_a_mail_cannot_act_on_the_inbox(debug: Site) -> None:
+    """What somebody typed is only text in the inbox."""
+    debug.program().signup("'--a&b@example.com")
+
+    page = debug.person().get("/auth/_dev/mail")
+
+    assert page.status_code == 200
+    assert "a&amp;b@example.com" in page.text
+    assert len(tags(page, "script")) == 1
