@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
@@ -471,6 +472,8 @@ def test_deliver_forever_goes_on_until_it_is_told_to_end(tmp_path: Path, number:
     worker = subprocess.Popen(
         command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
+    watchdog = threading.Timer(60, worker.kill)
+    watchdog.start()
     try:
         assert worker.stdout is not None
         said = [worker.stdout.readline(), worker.stdout.readline()]
@@ -480,6 +483,7 @@ def test_deliver_forever_goes_on_until_it_is_told_to_end(tmp_path: Path, number:
         rest, errors = worker.communicate(timeout=20)
         took = time.monotonic() - began
     finally:
+        watchdog.cancel()
         worker.kill()
         worker.communicate()
 
