@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -24,6 +25,7 @@ class Purge:
     def __init__(self, units: Units, mapper: Mapper[Any], tables: Tables) -> None:
         self._units = units
         self._tables = tables
+        self._dependent = (tables.mail, tables.token, tables.session)
         self._key: Any = mapper.primary_key[0]
         self._verified: Any = mapper.columns["email_verified_at"]
         self._created: Any = mapper.columns["created_at"]
@@ -51,25 +53,40 @@ class Purge:
 
     def _accounts(self, before: datetime) -> int:
         """Delete accounts that were never confirmed, one by one; those that host tables point at stay."""
-        stale = sa.select(self._key).where(
-            self._verified.is_(None), self._hash.is_(None), self._created < before, self._without_open_attempt(before)
-        )
-        ids = self._units.read(lambda: self._units.execute(stale).scalars().all(), release=True)
-        return sum(self._account(account_id) for account_id in ids)
+        stale = [self._verified.is_(None), self._hash.is_(None), self._created < before, self._has_no_attempt(before)]
+        chosen = sa.select(self._key).where(*stale)
+        if not self._enforces_references():
+            chosen = chosen.where(*self._has_no_references())
+        ids = self._units.read(lambda: self._units.execute(chosen).scalars().all(), release=True)
+        # The same conditions again: it may have been confirmed meanwhile.
+        delete = sa.delete(self._tables.user).where(self._key == sa.bindparam("account"), *stale)
+        return sum(self._account(delete, account_id) for account_id in ids)
 
-    def _without_open_attempt(self, before: datetime) -> sa.ColumnElement[bool]:
+    def _has_no_attempt(self, before: datetime) -> sa.ColumnElement[bool]:
         token = self._tables.token
         return ~sa.exists().where(token.c.user_id == self._key, token.c.created_at >= before)
 
-    def _account(self, account_id: Any) -> bool:
-        def work() -> None:
+    def _enforces_references(self) -> bool:
+        connection = self._units.connection()
+        return connection.dialect.name != "sqlite" or bool(connection.exec_driver_sql("PRAGMA foreign_keys").scalar())
+
+    def _has_no_references(self) -> Iterator[sa.ColumnElement[bool]]:
+        user = self._tables.user
+        for table in user.metadata.tables.values():
+            for foreign in () if table in self._dependent else table.foreign_keys:
+                if foreign.target_fullname == f"{user.fullname}.{self._key.name}":
+                    yield ~sa.exists().where(table.alias().c[foreign.parent.key] == self._key)
+
+    def _account(self, delete: sa.Delete, account_id: Any) -> bool:
+        def work() -> bool:
+            if not self._units.changed(delete, {"account": account_id}):
+                return False
             # SQLite does not enforce ON DELETE CASCADE unless it is told to.
-            for table in (self._tables.mail, self._tables.token, self._tables.session):
+            for table in self._dependent:
                 self._units.execute(sa.delete(table).where(table.c.user_id == account_id))
-            self._units.execute(sa.delete(self._tables.user).where(self._key == account_id, self._verified.is_(None)))
+            return True
 
         try:
-            self._units.run(work, own=True)
+            return self._units.run(work, own=True)
         except IntegrityError:
             return False
-        return True

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import ParamSpec, TypeVar, cast
 
-from flask import abort, current_app
+from flask import Response, abort, after_this_request, current_app
 
 from ..errors import Refusal
 from ..sessions import current_user
@@ -17,12 +17,16 @@ R = TypeVar("R")
 
 
 def login_required(view: Callable[P, R]) -> Callable[P, R]:
-    """Let only people in who are logged in. A browser is sent to the login page and back; a program gets 401."""
+    """Let only people in who are logged in. A browser is sent to the login page and back; a program gets 401.
+
+    The page is sent with ``Cache-Control: no-store`` unless the view sets that header.
+    """
 
     @wraps(view)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
         if not current_user:
             _stop(Refusal("authentication_required"))
+        after_this_request(_keep_private)
         return cast(R, current_app.ensure_sync(view)(*args, **kwargs))
 
     return guarded
@@ -50,6 +54,12 @@ def admin_required(view: Callable[P, R]) -> Callable[P, R]:
         return cast(R, current_app.ensure_sync(view)(*args, **kwargs))
 
     return login_required(guarded)
+
+
+def _keep_private(response: Response) -> Response:
+    """Keep a member's page out of the cache from which "Back" shows it after a logout; the app may say otherwise."""
+    response.headers.setdefault("Cache-Control", "no-store")
+    return response
 
 
 def _stop(refusal: Refusal) -> None:

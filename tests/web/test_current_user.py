@@ -46,6 +46,7 @@ def test_nobody(site: Site) -> None:
     }
 
 
+@pytest.mark.usefixtures("own_site")
 def test_somebody(site: Site) -> None:
     """For somebody, current_user is the app's own user, in the app's own session."""
     found: dict[str, Any] = {}
@@ -76,6 +77,7 @@ def test_somebody(site: Site) -> None:
     }
 
 
+@pytest.mark.usefixtures("own_site")
 def test_looking_does_not_flush_what_the_host_has_added(site: Site) -> None:
     """Asking for current_user does not write what the host has added and not finished."""
 
@@ -178,6 +180,7 @@ def _last_seen(site: Site) -> Any:
     return site.rows("session")[0].last_seen_at
 
 
+@pytest.mark.usefixtures("own_site")
 def test_a_use_that_cannot_be_noted_harms_nobody(site: Site, caplog: pytest.LogCaptureFixture) -> None:
     """When the last use cannot be written, the answer is as always and the log says so."""
     site.member()

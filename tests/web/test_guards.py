@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from answers import Script, bearer, heading, links
-from flask import Blueprint
+from flask import Blueprint, Response
 from support import PASSWORD, Person, Program, Site
 
 from flask_accountflow import admin_required, current_user, login_required, verified_required
@@ -87,6 +87,7 @@ def test_a_cookie_of_a_program_is_a_login_too(site: Site) -> None:
     assert script.get("/secret").text == f"secret of {EMAIL}"
 
 
+@pytest.mark.usefixtures("own_site")
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
 def test_what_was_sent_is_not_asked_for_again(site: Site, visitor: Program | Person, method: str) -> None:
     """A stranger's post leads to the login page without a way back to it."""
@@ -104,6 +105,7 @@ def test_what_was_sent_is_not_asked_for_again(site: Site, visitor: Program | Per
         assert (response.status_code, response.headers["Location"]) == (303, "/auth/login")
 
 
+@pytest.mark.usefixtures("own_site")
 @pytest.mark.parametrize("where", ["app", "blueprint"])
 def test_a_host_that_catches_everything_does_not_catch_ours(site: Site, visitor: Program | Person, where: str) -> None:
     """Handlers of the host for every exception and every status leave our answers alone."""
@@ -143,6 +145,7 @@ def test_a_host_that_catches_everything_does_not_catch_ours(site: Site, visitor:
     assert "the host's own" not in stranger.text + found[1].text
 
 
+@pytest.mark.usefixtures("own_site")
 def test_a_view_keeps_its_name_and_its_arguments(site: Site) -> None:
     """A decorated view is called as it is written, and keeps its name for url_for."""
 
@@ -162,6 +165,7 @@ def test_a_view_keeps_its_name_and_its_arguments(site: Site) -> None:
     assert (show_order.__name__, show_order.__doc__) == ("show_order", "Show an order.")
 
 
+@pytest.mark.usefixtures("own_site")
 def test_a_guarded_page_takes_one_statement(site: Site, visitor: Program | Person) -> None:
     """Who asks is found by one statement, however many guards and pages look at it."""
 
@@ -202,6 +206,7 @@ def test_a_stranger_costs_no_statement(site: Site, visitor: Program | Person) ->
     assert statements == []
 
 
+@pytest.mark.usefixtures("own_site")
 def test_a_refusal_of_the_host_under_its_own_headers(site: Site) -> None:
     """An answer of ours on a page of the host can be changed by the host's hooks like any other."""
 
@@ -213,3 +218,32 @@ def test_a_refusal_of_the_host_under_its_own_headers(site: Site) -> None:
     found = [site.program().get("/secret"), site.person().get("/secret")]
 
     assert [answer.headers["X-Host"] for answer in found] == ["here", "here"]
+
+
+def test_SES_13_a_page_for_members_is_not_kept_by_the_browser(site: Site) -> None:
+    """A page behind a guard is sent with no-store, and one for everybody is left alone."""
+    site.member()
+    person = site.person()
+    person.login("vic@example.com")
+
+    member_page, public_page = person.get("/secret"), person.get("/")
+
+    assert member_page.headers["Cache-Control"] == "no-store"
+    assert "Cache-Control" not in public_page.headers
+
+
+def test_a_view_may_say_how_long_its_page_is_kept(site: Site) -> None:
+    """Cache-Control that a guarded view sets stays as it is."""
+
+    @site.app.get("/report")
+    @login_required
+    def report() -> Response:
+        return Response("report", headers={"Cache-Control": "private, max-age=60"})
+
+    site.member()
+    person = site.person()
+    person.login("vic@example.com")
+
+    found = person.get("/report")
+
+    assert found.headers["Cache-Control"] == "private, max-age=60"

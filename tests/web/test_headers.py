@@ -199,6 +199,7 @@ def test_the_headers_can_be_left_to_the_host(make_site: Callable[..., Site]) -> 
     assert response.headers["X-Content-Type-Options"] == "nosniff"
 
 
+@pytest.mark.usefixtures("own_site")
 def test_a_host_with_a_policy_of_its_own(site: Site) -> None:
     """Each page has one policy: ours our own, and the host's that of the host."""
 

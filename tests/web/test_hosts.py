@@ -122,6 +122,7 @@ def test_CSRFProtect_still_protects_the_host(protected: Protected) -> None:
     assert heading(ours) == "Log in"
 
 
+@pytest.mark.usefixtures("own_site")
 def test_another_extension_called_csrf_is_left_alone(site: Site) -> None:
     """Something else that calls itself csrf is not asked for anything."""
     site.app.extensions["csrf"] = object()
@@ -139,6 +140,7 @@ def mounted(site: Site) -> Person:
     return person
 
 
+@pytest.mark.usefixtures("own_site")
 def test_a_site_below_a_path(site: Site, mounted: Person) -> None:
     """A site that is mounted below a path has it in its redirects, forms, links, files and in ``next``."""
     site.member()
@@ -159,6 +161,7 @@ def test_a_site_below_a_path(site: Site, mounted: Person) -> None:
     assert out.headers["Location"] == "/shop/auth/login"
 
 
+@pytest.mark.usefixtures("own_site")
 def test_the_whole_story_below_a_path(site: Site, mounted: Person) -> None:
     """Below a path every page leads to the next one."""
     sent = mounted.fill("/shop/auth/signup", email="ada@example.com", password=PASSWORD)
@@ -173,6 +176,7 @@ def test_the_whole_story_below_a_path(site: Site, mounted: Person) -> None:
     assert links(missing) == ["/shop/auth/login"]
 
 
+@pytest.mark.usefixtures("own_site")
 def test_a_template_of_the_host_takes_the_place_of_ours(site: Site) -> None:
     """A page of the same name in the app's templates is shown instead of ours, with the same variables."""
     site.app.jinja_loader = DictLoader(
@@ -206,6 +210,7 @@ def test_one_block_of_all_pages_is_changed(make_site: Callable[..., Site], tmp_p
     assert person.submit(page, email="ada@example.com", password=PASSWORD).status_code == 303
 
 
+@pytest.mark.usefixtures("own_site")
 def test_the_frame_of_all_pages_is_the_hosts(site: Site) -> None:
     """A base template of the host's frames every page."""
     site.app.jinja_loader = DictLoader(
@@ -250,6 +255,7 @@ def test_flask_mail_of_the_host(tmp_path: Path) -> None:
     assert [message.recipients for message in outbox] == [[EMAIL]]
 
 
+@pytest.mark.usefixtures("own_site")
 def test_a_host_that_replaces_its_sessions_again_and_again(site: Site) -> None:
     """Mails go out although the host gives ``db.session`` another factory for each of its tests."""
     for number in range(30):
@@ -259,6 +265,7 @@ def test_a_host_that_replaces_its_sessions_again_and_again(site: Site) -> None:
     assert len(site.letters) == 30
 
 
+@pytest.mark.usefixtures("own_site")
 def test_a_hook_of_the_host_before_ours(site: Site) -> None:
     """A hook of the host answers in our place, and its answer has our headers."""
 
@@ -272,6 +279,7 @@ def test_a_hook_of_the_host_before_ours(site: Site) -> None:
     assert response.headers["Cache-Control"] == "no-store"
 
 
+@pytest.mark.usefixtures("own_site")
 def test_a_body_that_a_hook_of_the_host_has_read(site: Site) -> None:
     """What a hook of the host has read of a request can still be read."""
 

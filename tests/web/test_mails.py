@@ -14,6 +14,7 @@ import pytest
 from answers import Script
 from flask_mail import Mail
 from jinja2 import DictLoader
+from werkzeug.middleware.proxy_fix import ProxyFix
 from support import ABSENT, BASE_URL, OTHER_PASSWORD, PASSWORD, Person, Program, Site
 
 from flask_accountflow.mail.letter import Letter, render_message
@@ -240,33 +241,31 @@ HOSTS = {
 }
 
 
+@pytest.mark.usefixtures("own_site")
 @pytest.mark.parametrize("behind_proxy", [False, True])
-@pytest.mark.parametrize("headers", HOSTS)
-def test_RST_04_RST_05_links_lead_to_the_configured_site(site: Site, headers: str, behind_proxy: bool) -> None:
+def test_RST_04_RST_05_links_lead_to_the_configured_site(site: Site, behind_proxy: bool) -> None:
     """Whatever host a request names, the addresses in its mails begin with BASE_URL, byte for byte."""
-    from werkzeug.middleware.proxy_fix import ProxyFix
-
     if behind_proxy:
         site.app.wsgi_app = ProxyFix(site.app.wsgi_app, 1, 1, 1, 1, 1)  # type: ignore[method-assign]
     site.member()
-    named = {name.replace("-", "_").lower(): value for name, value in HOSTS[headers].items()}
     program = site.program()
 
-    found = [
-        program.post("/auth/password-reset/request", {"email": EMAIL}, **named).status_code,
-        program.post("/auth/signup", {"email": EMAIL, "password": PASSWORD}, **named).status_code,
-        program.post("/auth/signup", {"email": "ada@example.com", "password": PASSWORD}, **named).status_code,
-    ]
-
-    if 202 in found:
-        assert found == [202, 202, 202]
-        addresses = re.findall(r"https?:/[^\s\"<]+", "".join(letter.text + letter.html for letter in site.letters))
-        assert len(addresses) > 5
-        assert [address for address in addresses if not address.startswith(BASE_URL + "/auth/")] == []
-        assert "evil" not in "".join(letter.text + letter.html for letter in site.letters)
-    else:
-        assert set(found) == {400}
-        assert site.letters == []
+    for name, headers in HOSTS.items():
+        named = {key.replace("-", "_").lower(): value for key, value in headers.items()}
+        site.letters.clear()
+        site.clock.tick(86400)
+        found = {
+            program.post("/auth/password-reset/request", {"email": EMAIL}, **named).status_code,
+            program.post("/auth/signup", {"email": EMAIL, "password": PASSWORD}, **named).status_code,
+            program.post("/auth/signup", {"email": "ada@example.com", "password": PASSWORD}, **named).status_code,
+        }
+        # werkzeug itself refuses a host that cannot be one.
+        assert found == ({400} if name == "markup" else {202}), name
+        written = "".join(letter.text + letter.html for letter in site.letters)
+        addresses = re.findall(r"https?:/[^\s\"<]+", written)
+        assert len(addresses) > (-1 if name == "markup" else 5), name
+        assert [address for address in addresses if not address.startswith(BASE_URL + "/auth/")] == [], name
+        assert "evil" not in written
 
 
 def test_a_site_below_a_path(make_site: Callable[..., Site]) -> None:
@@ -354,6 +353,7 @@ def test_SUP_16_MAI_01_what_was_typed_is_in_no_mail(site: Site, visitor: Program
     assert message["Subject"] == "Confirm your email for Shop"
 
 
+@pytest.mark.usefixtures("own_site")
 @pytest.mark.parametrize("host_column", ["name"])
 def test_SUP_16_a_host_that_greets_by_name_is_escaped(site: Site, host_column: str) -> None:
     """A name that a host's template puts into a mail is escaped in HTML and as it is in text."""
@@ -484,6 +484,7 @@ def test_a_resend_has_another_id_and_another_link(site: Site) -> None:
     assert first.message_id != second.message_id
 
 
+@pytest.mark.usefixtures("own_site")
 def test_a_mail_in_words_of_the_site(site: Site) -> None:
     """A mail's part or its subject is overridden by a template of the same name in the app."""
     site.app.jinja_loader = DictLoader(

@@ -1,0 +1,286 @@
+"""What a purge removes, what it leaves, and in what portions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from shop import BOB, VIC, Desk, Shop
+from sqlalchemy import orm
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from support import START, services
+
+from flask_accountflow import UserMixin, models
+from flask_accountflow.identity import Address
+from flask_accountflow.settings import read
+from flask_accountflow.store.accounts import Account
+from flask_accountflow.store.purge import Purge
+from flask_accountflow.store.unit import Units
+from flask_accountflow.tokens import random_id
+
+DAY = timedelta(days=1)
+SECOND = timedelta(seconds=1)
+#: The defaults of LINK_KEEP_AGE and UNVERIFIED_MAX_AGE.
+KEPT, UNVERIFIED = 30 * DAY, 7 * DAY
+
+
+def purge(desk: Desk) -> dict[str, int]:
+    """Run a purge and return how many rows of each table went, by the table's last word."""
+    with desk.shop.app.app_context():
+        found = desk.store.purge.run(services(desk.shop).settings, desk.now)
+    return {name.rpartition("_")[2]: count for name, count in found.items()}
+
+
+def mail(desk: Desk, **values: Any) -> dict[str, Any]:
+    """Return the row of a mail that was sent and is no longer needed."""
+    return {
+        "template": "reset",
+        "to_key": "key",
+        "state": "sent",
+        "message_id": "m@x",
+        "created_at": START - 40 * DAY,
+        "expires_at": START - KEPT - SECOND,
+        "attempts": 1,
+        "next_attempt_at": START,
+        **values,
+    }
+
+
+def insert(desk: Desk, table: str, *rows: dict[str, Any]) -> None:
+    """Insert rows."""
+    with desk.shop.engine.begin() as connection:
+        connection.execute(sa.insert(getattr(desk.shop.tables, table)), list(rows))
+
+
+def session(account: Account, **values: Any) -> dict[str, Any]:
+    """Return the row of a login that was over long ago."""
+    moments = dict.fromkeys(("created_at", "last_seen_at", "authenticated_at"), START - 60 * DAY)
+    plain = {"kind": "browser", "generation": 0, "remember": False, "expires_at": START - KEPT - SECOND}
+    return {"id": random_id(), "user_id": account.id, "stamp": account.stamp, **moments, **plain, **values}
+
+
+def stale(desk: Desk, address: Address = VIC, **values: Any) -> Account:
+    """Insert an account that was never confirmed and is older than such accounts get."""
+    account = desk.create(address, **values)
+    desk.shop.change(address.key, created_at=START - UNVERIFIED - SECOND)
+    return account
+
+
+class ClubBase(DeclarativeBase):
+    """The models of an app without Flask."""
+
+
+class Member(UserMixin, ClubBase):
+    """An account that knows who invited it."""
+
+    __tablename__ = "members"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    invited_by: Mapped[int | None] = mapped_column(sa.ForeignKey("members.id"))
+
+
+# Dead rows
+
+
+@pytest.mark.parametrize(("expired", "gone"), [(KEPT + SECOND, 1), (KEPT, 0), (DAY, 0)])
+def test_rows_go_when_nobody_asks_any_more(desk: Desk, expired: timedelta, gone: int) -> None:
+    """Links, logins and mails are kept for a month after their end, to say why they are dead; then they go."""
+    account = desk.create(email_verified_at=START)
+    desk.link(account, expires_at=START - expired)
+    desk.link(None, expires_at=START - expired, used_at=START - 40 * DAY, outcome="decoy")
+    insert(desk, "session", session(account, expires_at=START - expired))
+    insert(desk, "mail", mail(desk, expires_at=START - expired))
+
+    assert purge(desk) == {"mail": gone, "token": 2 * gone, "session": gone, "users": 0}
+    assert len(desk.shop.rows("token")) == 2 - 2 * gone
+    assert len(desk.shop.rows("session")) == len(desk.shop.rows("mail")) == 1 - gone
+
+
+@pytest.mark.parametrize(("state", "gone"), [("pending", 0), ("sent", 1), ("failed", 1), ("dropped", 1)])
+def test_mails_that_wait_stay(desk: Desk, state: str, gone: int) -> None:
+    """A mail that was never tried to its end stays for whoever delivers it, or gives it up."""
+    insert(desk, "mail", mail(desk, state=state))
+
+    assert purge(desk)["mail"] == gone
+
+
+def test_keeping_is_a_setting(make_shop: Callable[..., Shop]) -> None:
+    """How long dead rows are kept is a setting."""
+    desk = Desk(make_shop({"ACCOUNTFLOW_LINK_KEEP_AGE": 0}))
+    desk.link(None, expires_at=START - SECOND)
+    desk.link(None, expires_at=START)
+
+    assert purge(desk)["token"] == 1
+
+
+def test_purge_goes_in_portions(desk: Desk) -> None:
+    """Many rows go in portions of five hundred, so that nobody waits long for the lock."""
+    insert(desk, "mail", *[mail(desk, to_key=str(number)) for number in range(1100)])
+    insert(desk, "mail", mail(desk, expires_at=START))
+
+    with desk.shop.statements() as seen:
+        gone = purge(desk)["mail"]
+
+    deletes = [one for one in seen if one.startswith("DELETE FROM accountflow_mail")]
+    assert (gone, len(deletes)) == (1100, 3)
+    assert len(desk.shop.rows("mail")) == 1
+
+
+def test_nothing_to_purge(desk: Desk) -> None:
+    """An empty database is purged of nothing."""
+    assert purge(desk) == {"mail": 0, "token": 0, "session": 0, "users": 0}
+
+
+# Accounts that were never confirmed
+
+
+def test_SUP_19_stale_account_goes_with_all_its_rows(desk: Desk) -> None:
+    """An account that was never confirmed goes in time, with its links, logins and mails on every database."""
+    account = stale(desk)
+    bob = desk.create(BOB, email_verified_at=START)
+    desk.link(account, created_at=START - UNVERIFIED - SECOND)
+    desk.link(bob, email_key=BOB.key)
+    insert(desk, "session", session(account, expires_at=START), session(bob, expires_at=START))
+    insert(desk, "mail", mail(desk, user_id=account.id, expires_at=START), mail(desk, user_id=bob.id, expires_at=START))
+
+    assert purge(desk)["users"] == 1
+
+    assert [row.id for row in desk.shop.rows("user")] == [bob.id]
+    for name in ("token", "session", "mail"):
+        assert [row.user_id for row in desk.shop.rows(name)] == [bob.id]
+
+
+def test_SUP_19_address_is_free_again(shop: Shop) -> None:
+    """Somebody who did not confirm in time can sign up again, and confirm."""
+    program = shop.program()
+    program.signup("ada@example.com")
+    first = shop.account("ada@example.com").id
+    shop.clock.tick(timedelta(days=8).total_seconds())
+
+    counts = purge(Desk(shop))
+    program.signup("ada@example.com")
+    answer = program.verify(shop.last_link)
+
+    assert counts["users"] == 1
+    assert answer.json["status"] == "verified"
+    assert shop.account("ada@example.com").id != first
+
+
+def test_account_stays_while_it_may_be_confirmed(desk: Desk) -> None:
+    """An account that is young, confirmed or has a password of its own stays."""
+    desk.create(VIC)
+    desk.shop.change(VIC.key, created_at=START - UNVERIFIED)
+    stale(desk, BOB, email_verified_at=START)
+    stale(desk, Address("by@example.com", "by@example.com"), password_hash="af1$set by an administrator")
+
+    assert purge(desk)["users"] == 0
+    assert len(desk.shop.rows("user")) == 3
+
+
+def test_account_stays_while_a_sign_up_is_open(desk: Desk) -> None:
+    """An old account that somebody has signed up for again lately stays until that sign-up is old, too."""
+    account = stale(desk)
+    desk.link(account, created_at=START - UNVERIFIED)
+
+    first = purge(desk)["users"]
+    desk.shop.clock.tick(1)
+
+    assert (first, purge(desk)["users"]) == (0, 1)
+
+
+def test_displaced_account_goes(desk: Desk) -> None:
+    """An account that lost its address to the owner goes like any other that was never confirmed."""
+    account = stale(desk)
+    desk.run(lambda: desk.accounts.change(account, {"email_key": None}))
+
+    assert purge(desk)["users"] == 1
+
+
+def test_account_that_the_app_refers_to_stays(desk: Desk) -> None:
+    """An account that a row of the app points at stays, on SQLite too, and the others go."""
+    kept = stale(desk, VIC)
+    stale(desk, BOB)
+    with desk.shop.engine.begin() as connection:
+        connection.execute(sa.insert(desk.shop.Profile).values(user_id=kept.id))
+    desk.link(kept, created_at=START - UNVERIFIED - SECOND)
+
+    first, second = purge(desk)["users"], purge(desk)["users"]
+
+    assert (first, second) == (1, 0)
+    assert [row.id for row in desk.shop.rows("user")] == [kept.id]
+    assert len(desk.shop.rows("token")) == 1
+
+
+@pytest.mark.parametrize("enforced", [False, True])
+def test_account_that_another_account_refers_to_stays(tmp_path: Path, enforced: bool) -> None:
+    """An account that another account points at stays, whether SQLite was told to enforce that or not."""
+    engine = sa.create_engine(f"sqlite:///{tmp_path / 'club.db'}")
+    if enforced:
+        sa.event.listen(engine, "connect", lambda connection, record: connection.execute("PRAGMA foreign_keys=1"))
+    tables = models.build(Member)
+    ClubBase.metadata.create_all(engine)
+    with engine.begin() as connection:
+        plain = {"stamp": random_id(), "is_active": True, "is_admin": False, "created_at": START - 8 * DAY}
+        members = [{"id": 1, "email": "a@x", "invited_by": None}, {"id": 2, "email": "b@x", "invited_by": 1}]
+        connection.execute(sa.insert(Member), [{**plain, **member} for member in members])
+        link = {"email_key": "a@x", "purpose": "signup", "created_at": START - 8 * DAY, "expires_at": START}
+        connection.execute(sa.insert(tables.token), [{"id": random_id(), "user_id": key, **link} for key in (1, 2)])
+    registry = orm.scoped_session(orm.sessionmaker(engine))
+    mapper = sa.inspect(Member)
+    settings, _ = read({"SECRET_KEY": "0123456789abcdef", "TESTING": True})
+    purge_all = Purge(Units(lambda: registry, mapper, tables.mail), mapper, tables)
+
+    first = purge_all.run(settings, START)["members"]
+    left = registry.scalars(sa.select(tables.token.c.user_id)).all()
+    second = purge_all.run(settings, START)["members"]
+
+    registry.remove()
+    engine.dispose()
+    assert (first, left, second) == (1, [1], 1)
+
+
+def test_account_that_is_confirmed_meanwhile(desk: Desk) -> None:
+    """An account that is confirmed while the purge runs stays, with its links and logins."""
+    account = stale(desk)
+    insert(desk, "session", session(account, expires_at=START))
+
+    with meanwhile(desk, lambda: desk.shop.change(VIC.key, email_verified_at=START)):
+        counts = purge(desk)
+
+    assert counts["users"] == 0
+    assert desk.shop.account(VIC.key).email_verified_at is not None
+    assert len(desk.shop.rows("session")) == 1
+
+
+def test_account_that_is_signed_up_for_meanwhile(desk: Desk) -> None:
+    """An account that somebody signs up for again while the purge runs stays, with the new link."""
+    account = stale(desk)
+    link = {"id": random_id(), "user_id": account.id, "email_key": VIC.key, "purpose": "signup", "stamp": account.stamp}
+
+    with meanwhile(desk, lambda: insert(desk, "token", {**link, "created_at": START, "expires_at": START + DAY})):
+        counts = purge(desk)
+
+    assert counts["users"] == 0
+    assert len(desk.shop.rows("user")) == len(desk.shop.rows("token")) == 1
+
+
+@contextmanager
+def meanwhile(desk: Desk, call: Callable[[], Any]) -> Iterator[None]:
+    """Let something happen between the moment the purge reads the stale accounts and its next statement."""
+    seen: list[str] = []
+
+    def act(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
+        is_next = bool(seen) and seen[-1].startswith("SELECT users.")
+        seen.append(statement)
+        if is_next:
+            call()
+
+    sa.event.listen(desk.shop.engine, "before_cursor_execute", act)
+    yield
+    sa.event.remove(desk.shop.engine, "before_cursor_execute", act)
+    assert any(statement.startswith("SELECT users.") for statement in seen)
