@@ -232,16 +232,16 @@ def test_SES_13_a_page_for_members_is_not_kept_by_the_browser(site: Site) -> Non
     assert "Cache-Control" not in public_page.headers
 
 
-def test_a_view_may_say_how_long_its_page_is_kept(site: Site) -> None:
+def test_a_view_may_say_how_long_its_page_is_kept(own_site: Site) -> None:
     """Cache-Control that a guarded view sets stays as it is."""
 
-    @site.app.get("/report")
+    @own_site.app.get("/report")
     @login_required
     def report() -> Response:
         return Response("report", headers={"Cache-Control": "private, max-age=60"})
 
-    site.member()
-    person = site.person()
+    own_site.member()
+    person = own_site.person()
     person.login("vic@example.com")
 
     found = person.get("/report")
