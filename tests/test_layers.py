@@ -179,12 +179,13 @@ def test_layers() -> None:
 def test_rows_name_files() -> None:
     """Every name in the table is a file or a folder of the package."""
     files = sources()
+    imports = read(files)
     named = (
         {name for row in ROWS for name in row} | set(NEIGHBOURS) | {one for some in NEIGHBOURS.values() for one in some}
     )
 
     assert named - set(files) == set()
-    assert {name for name, allowed in NEIGHBOURS.items() if not allowed <= set(read(files)[name].own)} == set()
+    assert {name for name, allowed in NEIGHBOURS.items() if not allowed <= set(imports[name].own)} == set()
 
 
 def test_http_is_only_where_it_belongs() -> None:

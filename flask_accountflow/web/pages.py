@@ -75,9 +75,8 @@ class Pages:
         """Return the form that the browser posted."""
         if request.content_length and request.mimetype not in _FORM_TYPES:
             raise Refusal("unsupported_media_type")
-        if action.form is None:
-            return None
-        return from_browser(action.form, request.form, form_meta(services), **fixed)
+        form_class = action.form if action.form is not None else Form
+        return from_browser(form_class, request.form, form_meta(services), **fixed)
 
     def protect(self, services: Services, action: Action, form: Form | None) -> None:
         """Refuse a post from elsewhere. A link's page needs no token: whoever can forge the post has the link."""
@@ -98,9 +97,7 @@ class Pages:
         if request.method == "POST":
             return self._go(services, outcome, form)
         page = outcome.template if outcome.template is not None else action.page
-        if page is None:
-            raise Refusal("not_acceptable")
-        return self._page(services, action, page, outcome=outcome, form=form)
+        return self._page(services, action, str(page), outcome=outcome, form=form)
 
     def _go(self, services: Services, outcome: Outcome, form: Form | None) -> Response:
         if outcome.signed_out:

@@ -150,10 +150,9 @@ def _field(fault: FieldFault) -> dict[str, Any]:
 
 
 def _json(data: Mapping[str, Any], status: int, mimetype: str = "application/json") -> Response:
-    return Response(json.dumps(data, default=_plain), status, mimetype=mimetype)
+    return Response(json.dumps(data, default=_moment), status, mimetype=mimetype)
 
 
-def _plain(value: Any) -> str:
-    if isinstance(value, datetime):  # RFC 3339, in UTC
-        return value.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return str(value)
+def _moment(value: datetime) -> str:
+    """Return a moment as RFC 3339 says, in UTC."""
+    return value.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -133,7 +133,7 @@ class _Call:
 
     def _post(self) -> Response:
         if self._action.run is None:
-            raise Refusal("method_not_allowed")
+            raise AssertionError("the rule of an action that runs nothing serves no POST")
         self._form = self._format.read(self._services, self._action, self._fixed)
         self._format.protect(self._services, self._action, self._form)
         if self._form is not None:

@@ -105,6 +105,16 @@ def test_mail_without_its_link(desk: Desk) -> None:
     assert (link.outcome, link.used_at is not None) == ("decoy", True)
 
 
+def test_mail_that_is_only_counted(desk: Desk) -> None:
+    """A mail without a purpose is counted like any other, and has no row beside it."""
+    account = desk.create()
+
+    posted = [post(desk, draft(account, purpose=None)) for _ in range(2)]
+
+    assert [(one.link_id, one.dropped) for one in posted] == [(None, None), (None, "duplicate")]
+    assert desk.shop.rows("token") == []
+
+
 def test_message_ids(desk: Desk) -> None:
     """Every mail has a random Message-ID at the sender's domain."""
     account = desk.create()

@@ -75,6 +75,14 @@ class ClubBase(DeclarativeBase):
     """The models of an app without Flask."""
 
 
+class Town(ClubBase):
+    """Where members live."""
+
+    __tablename__ = "towns"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+
+
 class Member(UserMixin, ClubBase):
     """An account that knows who invited it."""
 
@@ -82,6 +90,7 @@ class Member(UserMixin, ClubBase):
 
     id: Mapped[int] = mapped_column(primary_key=True)
     invited_by: Mapped[int | None] = mapped_column(sa.ForeignKey("members.id"))
+    town: Mapped[int | None] = mapped_column(sa.ForeignKey("towns.id"))
 
 
 # Dead rows

@@ -164,7 +164,7 @@ def test_CSR_02_a_post_from_elsewhere_is_refused_even_with_the_token(site: Site,
 
 @pytest.mark.parametrize("path", ["/auth/login", "/auth/signup", "/auth/logout", "/auth/nothing", "/auth/verify/a.b.c"])
 def test_a_refused_post_from_elsewhere_does_not_replace_the_session(site: Site, path: str) -> None:
-    """The answer to another site's post sets no cookie: the browser kept its own back, and would lose it for that one."""
+    """The answer to another site's post sets no cookie: it would replace the one that the browser kept back."""
     person = site.person()
 
     answer = person.send(path, FIELDS, sec_fetch_site="cross-site", origin="https://evil.example")

@@ -19,6 +19,8 @@ from werkzeug.test import Client
 from werkzeug.wrappers import Response as PlainResponse
 
 from flask_accountflow import AccountFlow, UserMixin
+from flask_accountflow.flow import Action, Outcome
+from flask_accountflow.flows import ACTIONS
 
 EMAIL = "vic@example.com"
 
@@ -327,3 +329,26 @@ def test_a_login_form_of_the_hosts_own(site: Site) -> None:
     response = person.client.post("/auth/login", data=body, content_type=FORM, headers=person.headers)
 
     assert response.headers["Location"] == "/secret"
+
+
+def _count(services: Any, form: Any) -> Outcome:
+    """Do something without a form."""
+    return Outcome("counted", {"at": services.clock()})
+
+
+def test_an_action_of_the_hosts_own(make_site: Callable[..., Site]) -> None:
+    """A host's own action is served in both formats by the same rules, also without a form and a page."""
+    site = make_site(actions=(*ACTIONS, Action("counter", "/counter", run=_count)))
+    site.member()
+    person, program = site.person(), site.program()
+    token = person.get("/auth/csrf").json["csrf_token"]
+
+    found = [visitor.get("/auth/counter") for visitor in (person, program)]
+    sent = person.send("/auth/counter", {"csrf_token": token})
+    unsafe = person.send("/auth/counter", {})
+    counted = program.post("/auth/counter")
+
+    assert [(answer.status_code, answer.headers["Allow"]) for answer in found] == [(405, "POST, OPTIONS")] * 2
+    assert (sent.status_code, sent.headers["Location"]) == (303, "/auth/me")
+    assert unsafe.status_code == 403
+    assert counted.json == {"at": "2026-11-21T08:30:00Z"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
 from email.message import EmailMessage
 from email.parser import BytesParser
 from email.policy import default
@@ -18,6 +19,7 @@ from support import ABSENT, BASE_URL, OTHER_PASSWORD, PASSWORD, Person, Program,
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from flask_accountflow.mail.letter import Letter, render_message
+from flask_accountflow.web.words import in_words, when
 
 EMAIL = "vic@example.com"
 
@@ -499,3 +501,31 @@ def test_a_mail_in_words_of_the_site(site: Site) -> None:
     assert letter.subject == "Welcome to Shop"
     assert letter.text == f"Hello ada@example.com\n{letter.link}\n"
     assert "Confirm email" in letter.html
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "a moment"),
+        (1, "1 second"),
+        (59, "59 seconds"),
+        (60, "1 minute"),
+        (61, "2 minutes"),
+        (3600, "1 hour"),
+        (86400, "24 hours"),
+        (172800, "2 days"),
+        (172801, "3 days"),
+    ],
+)
+def test_a_time_in_words(seconds: int, text: str) -> None:
+    """A duration is said in its largest fitting unit, rounded up."""
+    assert in_words(seconds) == text
+
+
+def test_a_moment_in_words() -> None:
+    """A moment is said with its zone, whatever zone it was written in, and no moment is said as nothing."""
+    berlin = timezone(timedelta(hours=1))
+
+    assert when(datetime(2026, 11, 2, 9, 5, tzinfo=berlin)) == "2 Nov 2026, 08:05 UTC"
+    assert when(datetime(2026, 11, 2, 8, 5)) == "2 Nov 2026, 08:05 UTC"
+    assert when(None) == ""

@@ -41,7 +41,7 @@ def test_what_does_not_exist(site: Site, visitor: Program | Person, own_handlers
     if own_handlers:
         with_host_handlers(site)
 
-    for path in ("", "/", "/nothing", "/login/", "/LOGIN", "//login", "/verify/", "/a%0ab", "/_dev/mail", "/static/no.css"):
+    for path in ("", "/", "/no", "/login/", "/LOGIN", "//login", "/verify/", "/a%0ab", "/_dev/mail", "/static/no.css"):
         response = visitor.get(f"/auth{path}")
         assert response.status_code == 404, path
         _is_ours(visitor, response, "not_found")
@@ -184,7 +184,7 @@ class _Broken(BcryptHasher):
 def test_CFG_04_a_fault_of_ours(
     make_site: Callable[..., Site], caplog: pytest.LogCaptureFixture, own_handlers: bool
 ) -> None:
-    """In production a fault is answered with 500 in the caller's format, without a trace; it is logged and signalled."""
+    """In production a fault is 500 in the caller's format, without a trace; it is logged, and Flask's signal sent."""
     site = make_site(PRODUCTION, hasher=_Broken(4))
     if own_handlers:
         with_host_handlers(site)
@@ -265,7 +265,7 @@ def test_PWD_14_too_many_passwords_at_once(make_site: Callable[..., Site], visit
 
 
 def test_a_link_is_good_after_a_busy_moment(make_site: Callable[..., Site], visitor: Program | Person) -> None:
-    """A link whose password could not be hashed now has a page of its own that says when to try again, and stays good."""
+    """When the password for a link cannot be hashed now, a page says when to try again, and the link stays good."""
     site = make_site()
     site.member()
     site.program().request_reset(email="vic@example.com")
@@ -341,10 +341,12 @@ def test_without_a_prefix_the_hosts_404_stands(make_site: Callable[..., Site]) -
     page = person.get("/login")
     response = program.post("/login", {"email": "vic@example.com", "password": PASSWORD})
     style = person.get(str(tags(page, "link")[1]["href"]))
+    options = person.client.options("/login")
 
     assert missing.status_code == 404
     assert "the host's 404" in missing.text
     assert (page.status_code, response.status_code, style.mimetype) == (200, 200, "text/css")
+    assert options.headers["Allow"] == "GET, HEAD, POST, OPTIONS"
     style.close()
 
 

@@ -84,7 +84,7 @@ def test_SUP_09_another_spelling_is_another_address(site: Site, visitor: Program
 
 
 def test_a_wrong_password_brings_the_form_back(site: Site) -> None:
-    """After a wrong password the form comes back with the address, without the password, and says what is wrong once."""
+    """After a wrong password the form comes back with the address and without the password, and says what is wrong."""
     site.member()
     person = site.person()
 
@@ -230,7 +230,7 @@ def test_a_disabled_account_is_named_after_the_right_password_only(site: Site, v
 
 
 def test_the_login_page(site: Site) -> None:
-    """The login page has its help for password managers, a way to a new password after the field, and one to sign up."""
+    """The login page helps password managers, and leads to a new password after the field, and to signing up."""
     page = site.person().get("/auth/login")
 
     assert heading(page) == "Log in"
