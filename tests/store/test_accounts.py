@@ -407,3 +407,66 @@ def test_RST_18_defaults(database_uri: str) -> None:
         "score": 5,
     }
     assert "no_column" not in found
+
+
+# What a column can hold
+
+
+class Point(sa.types.UserDefinedType[Any]):
+    """A type of the app's own, which does not say what its values are."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **options: Any) -> str:
+        return "VARCHAR(20)"
+
+    @property
+    def python_type(self) -> type[Any]:
+        raise NotImplementedError  # as SQLAlchemy 2.0 does
+
+
+class Counter(UserMixin, OwnBase):
+    """An account with numbers of every size."""
+
+    __tablename__ = "counters"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    small: Mapped[int | None] = mapped_column(sa.SmallInteger)
+    plain: Mapped[int | None]
+    big: Mapped[int | None] = mapped_column(sa.BigInteger)
+    place: Mapped[Any] = mapped_column(Point, nullable=True)
+
+
+@pytest.fixture
+def counters() -> Accounts:
+    """The accounts with numbers; no database is asked."""
+    tables = models.build(Counter, "counter_")
+    return Accounts(None, Counter, sa.inspect(Counter), tables)  # type: ignore[arg-type]
+
+
+def test_largest_numbers(counters: Accounts, database_uri: str) -> None:
+    """The largest and smallest numbers that fit a column are kept by every database, and the next ones are refused."""
+    bounds = {"small": 2**15, "plain": 2**31, "big": 2**63}
+    largest = {name: bound - 1 for name, bound in bounds.items()}
+    smallest = {name: -bound + 1 for name, bound in bounds.items()}
+    engine = sa.create_engine(database_uri)
+    OwnBase.metadata.create_all(engine)
+
+    with engine.begin() as connection:
+        ours = {"email": "x", "created_at": datetime(2026, 1, 1), "is_active": True, "is_admin": False}
+        connection.execute(sa.insert(Counter), [{**ours, **largest}, {**ours, **smallest}])
+        kept = [dict(row) for row in connection.execute(sa.select(*(getattr(Counter, n) for n in bounds))).mappings()]
+    engine.dispose()
+
+    assert kept == [largest, smallest]
+    assert [*counters.misfits(largest), *counters.misfits(smallest)] == []
+    for values in (bounds, {name: -bound for name, bound in bounds.items()}):
+        assert [(fault.field, fault.code) for fault in counters.misfits(values)] == [
+            (name, "invalid") for name in bounds
+        ]
+
+
+def test_column_of_a_type_of_the_app(counters: Accounts) -> None:
+    """A column of a type that says nothing of its values takes what the form holds."""
+    assert counters.typed({"place": "52,13"}) == {"place": "52,13"}
+    assert list(counters.misfits({"place": "52,13"})) == []
