@@ -222,6 +222,7 @@ class Accounts:
                 raise  # a constraint of the host, not the address
             return None
         hook(user)
+        session.flush()  # here a fault of what the hook has added is not taken for one of ours
         return self.from_entity(user)
 
     def from_entity(self, user: Any) -> Account:
