@@ -22,6 +22,10 @@ _BATCH = 20
 _BACKOFF = (5, 30, 120, 600, 1800)
 
 
+class _Ending(Exception):
+    """The process ends: what is not sent yet is given back."""
+
+
 class Deliverer:
     """Delivers what is due: at least once, and a second time only with the same Message-ID and link.
 
@@ -93,7 +97,12 @@ class Deliverer:
                 self._defer(todo.popleft(), _reason(error))
                 return False
             while todo and not halt.is_set():
-                fault = self._deliver_one(connection, todo.popleft())
+                mail = todo.popleft()
+                try:
+                    fault = self._deliver_one(connection, mail)
+                except _Ending:  # pragma: no cover - only seen by a process that ends, and not in each of its ends
+                    todo.appendleft(mail)
+                    return False
                 if isinstance(fault, MailDeferred):
                     return not isinstance(fault, Unreachable)
         return True
@@ -135,6 +144,9 @@ class Deliverer:
         watchdog.daemon = True
         try:
             watchdog.start()
+        except RuntimeError:  # pragma: no cover - Python 3.12 and later start no thread while they end
+            raise _Ending from None
+        try:
             connection.send(letter)
         except MailFault as fault:
             return fault

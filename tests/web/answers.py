@@ -7,7 +7,7 @@ from html import unescape
 from html.parser import HTMLParser
 from typing import Any
 
-from support import Person, Program, Site, forms_of
+from support import PASSWORD, Person, Program, Site, forms_of
 
 #: A configuration as in production: faults are answered, not raised.
 PRODUCTION = {"TESTING": False, "DEBUG": False, "ACCOUNTFLOW_ALLOW_INSECURE": True}
@@ -30,8 +30,6 @@ class Script(Program):
 
     def log_in(self, email: str = "vic@example.com", **fields: Any) -> Any:
         """Log in by cookie."""
-        from support import PASSWORD
-
         body = {"email": email, "password": PASSWORD, "transport": "cookie", **fields}
         return self.post("/auth/login", body, x_csrf_token=self.token())
 

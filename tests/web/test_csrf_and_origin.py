@@ -234,7 +234,7 @@ def test_what_a_foreign_form_can_send_is_not_json(site: Site, kind: str) -> None
     before = rows(site)
 
     for path in ("/auth/logout", "/auth/login", "/auth/signup", "/auth/refresh", "/auth/password-reset/request"):
-        response = script.client.post(
+        response: Any = script.client.post(
             path, data=b'{"email": "vic@example.com"}', content_type=kind, headers=script.headers
         )
         assert (response.status_code, response.json["code"]) == (415, "unsupported_media_type")

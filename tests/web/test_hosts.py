@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 from answers import FORM, field, heading, links, tags, words
-from flask import Flask, Response
+from flask import Flask, Response, request
 from flask_mail import Mail
 from flask_sqlalchemy import SQLAlchemy
 from flask_wtf.csrf import CSRFProtect
-from jinja2 import DictLoader
+from jinja2 import DictLoader, FileSystemLoader
 from support import CONFIG, OTHER_PASSWORD, PASSWORD, MemoryTransport, Person, Program, Site, forms_of
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.test import Client
@@ -133,11 +133,11 @@ def test_another_extension_called_csrf_is_left_alone(site: Site) -> None:
 
 
 @pytest.fixture
-def mounted(site: Site) -> Person:
+def mounted(site: Site) -> Any:
     """A browser at a site that is mounted below /shop."""
     site.app.config["APPLICATION_ROOT"] = "/shop"
     below: Any = DispatcherMiddleware(PlainResponse("nothing here", 404), {"/shop": site.app.wsgi_app})
-    person = site.person()
+    person: Any = site.person()
     person.client = Client(below, Response)
     return person
 
@@ -200,8 +200,6 @@ def test_one_block_of_all_pages_is_changed(make_site: Callable[..., Site], tmp_p
         '{% extends "accountflow/default/signup.html" %}'
         "{% block intro %}<p>Welcome to {{ site_name }}!</p>{% endblock %}"
     )
-    from jinja2 import FileSystemLoader
-
     site.app.jinja_loader = FileSystemLoader(tmp_path / "templates")
     person = site.person()
 
@@ -287,8 +285,6 @@ def test_a_body_that_a_hook_of_the_host_has_read(site: Site) -> None:
 
     @site.app.before_request
     def read() -> None:
-        from flask import request
-
         request.get_data(cache=True, parse_form_data=False)
 
     site.member()

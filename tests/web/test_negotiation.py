@@ -108,7 +108,7 @@ def test_a_bearer_token_asks_for_json_without_saying_so(site: Site) -> None:
     site.member()
     pair = site.program().login(EMAIL)
 
-    response = site.app.test_client().get("/auth/me", headers={"Authorization": bearer(pair)["authorization"]})
+    response: Any = site.app.test_client().get("/auth/me", headers={"Authorization": bearer(pair)["authorization"]})
 
     assert response.json["email"] == EMAIL
 
@@ -118,7 +118,7 @@ def test_the_csrf_token_is_for_everybody_who_takes_json(site: Site, accept: str 
     """The address of the CSRF token answers whoever does not rule out JSON."""
     headers = {} if accept is None else {"Accept": accept}
 
-    response = site.app.test_client().get("/auth/csrf", headers=headers)
+    response: Any = site.app.test_client().get("/auth/csrf", headers=headers)
 
     assert response.status_code == 200
     assert response.json.keys() == {"csrf_token", "header"}

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from answers import PRODUCTION, heading, links, tags, words
 from flask import got_request_exception
+from jinja2 import DictLoader
 from sqlalchemy.exc import OperationalError
 from support import PASSWORD, Person, Program, Site
 
@@ -365,8 +366,6 @@ def test_another_prefix(make_site: Callable[..., Site]) -> None:
 
 def test_a_page_that_cannot_be_rendered(make_site: Callable[..., Site], caplog: pytest.LogCaptureFixture) -> None:
     """A page that a host has broken is a fault like any other, and what was done before it stays done."""
-    from jinja2 import DictLoader
-
     site = make_site(PRODUCTION)
     site.app.jinja_loader = DictLoader({"accountflow/signup_sent.html": "{{ 1 / 0 }}"})
     person = site.person()

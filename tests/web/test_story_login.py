@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from answers import (
@@ -47,7 +48,6 @@ def test_LOG_11_the_pair(site: Site) -> None:
     assert response.headers["Content-Type"] == "application/json"
     assert response.headers["Cache-Control"] == "no-store"
     assert cookies(response) == []
-    user = response.json["user"]
     assert response.json == {
         "token_type": "Bearer",
         "access_token": response.json["access_token"],
@@ -62,7 +62,6 @@ def test_LOG_11_the_pair(site: Site) -> None:
             "created_at": "2026-11-21T08:30:00Z",
         },
     }
-    assert user["id"]
 
 
 @pytest.mark.parametrize("email", ["VIC@EXAMPLE.COM", " vic@example.com\t", "Vic@eXample.com"])
@@ -190,7 +189,9 @@ def test_LOG_07_a_program_sends_json(site: Site, kind: str | None) -> None:
     body = f'{{"email": "{EMAIL}", "password": "{PASSWORD}"}}'
     client = site.app.test_client()
 
-    answer = client.post("/auth/login", data=body.encode(), content_type=kind, headers={"Accept": "application/json"})
+    answer: Any = client.post(
+        "/auth/login", data=body.encode(), content_type=kind, headers={"Accept": "application/json"}
+    )
     plain = client.post("/auth/login", data=body.encode(), content_type=kind)
 
     assert answer.status_code == 415

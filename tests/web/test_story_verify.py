@@ -356,8 +356,9 @@ def test_a_forged_link_costs_no_sql_beside_a_login(site: Site, path: str) -> Non
 
     with site.statements() as statements:
         found = [visitor.get(path).status_code for visitor in (person, script)]
+        found += [person.send(path, {}).status_code, script.post(path, {"password": OTHER_PASSWORD}).status_code]
 
-    assert found == [400, 400]
+    assert found == [400, 400, 400, 400]
     assert statements == []
 
 
