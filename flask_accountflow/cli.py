@@ -15,13 +15,14 @@ from flask.cli import AppGroup, with_appcontext
 from sqlalchemy.exc import DBAPIError
 from wtforms import Form
 
+from .configuration import production_faults
 from .errors import Refusal
 from .flow import Outcome, Services
 from .flows import admin
 from .forms import AccountForm, CreateUserForm, check, from_json
 from .mail.delivery import Deliverer
 from .mail.kicks import deliver_forever
-from .settings import PREFIX, declarations, production_faults, shown
+from .settings import PREFIX, declarations, shown
 from .web.visits import form_meta
 
 _MIGRATE = "Run 'flask db migrate' and 'flask db upgrade'."

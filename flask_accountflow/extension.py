@@ -11,6 +11,7 @@ from flask_sqlalchemy import SQLAlchemy
 from wtforms import Form
 
 from . import models
+from .configuration import read
 from .errors import ConfigError
 from .flow import Outcome, Services
 from .flows import admin, reset, signup, verify
@@ -18,7 +19,6 @@ from .flows.admin import create_user
 from .forms import AccountForm, AskForm, CreateUserForm, ResetForm, VerifyForm, check, from_json
 from .mount import mount
 from .services import Parts
-from .settings import read
 from .web.visits import form_meta
 
 _log = logging.getLogger("accountflow")

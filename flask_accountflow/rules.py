@@ -104,6 +104,18 @@ def optional(rule: Rule) -> Rule:
     return lambda value: None if value is None else rule(value)
 
 
+def empty_or(rule: Rule) -> Rule:
+    """What ``rule`` says, or an empty text."""
+    return lambda value: "" if value == "" else rule(value)
+
+
+def pem(value: Any) -> str:
+    """A private key as text."""
+    if not isinstance(value, str) or "-----BEGIN " not in value or "PRIVATE KEY-----" not in value:
+        raise ValueError("must be a list of private keys in PEM form, each beginning with '-----BEGIN'")
+    return value
+
+
 def web_address(value: Any) -> str:
     """The address of a site, perhaps with a path; without the slash at its end."""
     text = line(value)

@@ -1,41 +1,21 @@
 """Every ``ACCOUNTFLOW_*`` key, declared once: rule, default and sentence.
 
-:func:`read` turns an app's configuration into one frozen :class:`Settings`, or raises one
-:exc:`.ConfigError` that lists every fault. Nothing else in the package reads ``app.config``.
+:func:`.configuration.read` turns an app's configuration into one frozen :class:`Settings`.
 All durations are whole seconds.
 """
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, field, fields
-from email.utils import parseaddr
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
-from . import rules
-from .errors import ConfigError
+from . import jwt_keys, rules
 from .rules import DAY, HOUR, MINUTE, Rate
 
 PREFIX = "ACCOUNTFLOW_"
-
-# Values that tutorials print; whoever has read one can sign our links.
-_KNOWN_SECRETS = frozenset(
-    {
-        "hard to guess string",
-        "you-will-never-guess",
-        "this-is-a-secret-key",
-        "your-secret-key-here",
-        # Of Flask's own documentation, by their age.
-        '_5#y2l"f4q8z\n\ufffd]/',
-        "192b9bdd22ab9ed4d12e236c78afcb9a393ec15f71bbf5dc987d54727823bcbf",
-    }
-)
-# 128 bits, the least that NIST SP 800-57 part 1 accepts for a symmetric key.
-_SECRET_MIN_BYTES = 16
 
 
 def declare(
@@ -67,6 +47,18 @@ class Settings:
     )
 
     signup_enabled: bool = declare(True, rules.flag, "Whether strangers may create accounts.")
+    auto_activate: bool = declare(
+        False,
+        rules.flag,
+        "A sign-up is confirmed and logged in at once; no mail is sent. It tells who has an account. "
+        "For development and tests; elsewhere it needs ACCOUNTFLOW_ALLOW_INSECURE.",
+    )
+    return_token_in_response: bool = declare(
+        False,
+        rules.flag,
+        "The links of sign-up, resend and reset request stand in the answer instead of a mail: whoever asks may "
+        "take any account. For development and tests; elsewhere it needs ACCOUNTFLOW_ALLOW_INSECURE.",
+    )
     login_on_verify: str = declare(
         "same-browser",
         rules.choice("same-browser", "always", "never"),
@@ -74,6 +66,17 @@ class Settings:
     )
     login_on_reset: str = declare(
         "json", rules.choice("json", "always", "never"), "When setting a new password by link also logs in."
+    )
+
+    verify_on_get: bool = declare(
+        False,
+        rules.flag,
+        "Opening a confirmation link in a browser confirms, without a button. Mail scanners open links, too.",
+    )
+    seed_aliases: bool = declare(
+        False,
+        rules.flag,
+        "Also serve the paths, field names and template names of the tempest SDK's bundled flow.",
     )
 
     verify_url: str | None = declare(
@@ -85,7 +88,12 @@ class Settings:
     reset_url: str | None = declare(
         None, rules.link_template, "Your own page for setting a password, with {token}. Default: ours.", optional=True
     )
-    login_url: str | None = declare(None, rules.destination, "Your own login page. Default: ours.", optional=True)
+    login_url: str | None = declare(
+        None,
+        rules.empty_or(rules.destination),
+        "Your own login page. Default: ours. '' leaves the login buttons out of pages and mails.",
+        optional=True,
+    )
     after_login: str = declare("/", rules.destination, "Where a login leads when no next page was asked for.")
     after_logout: str | None = declare(
         None, rules.destination, "Where a logout leads. Default: the login page.", optional=True
@@ -141,6 +149,18 @@ class Settings:
         "10 helps phones on bad networks.",
         unit="seconds",
     )
+    jwt_algorithm: str = declare(
+        "HS256",
+        rules.choice("HS256", *jwt_keys.ALGORITHMS),
+        "How access tokens are signed. HS256: with a key derived from SECRET_KEY, for this app alone. "
+        "The others: with JWT_PRIVATE_KEYS, so that other services can check them by /jwks.json.",
+    )
+    jwt_private_keys: tuple[str, ...] = declare(
+        (),
+        rules.several(rules.pem),
+        "Private keys in PEM form. The first signs; the others are still accepted, and published beside it.",
+        secret=True,
+    )
     jwt_issuer: str | None = declare(
         None, rules.line, "The iss of access tokens. Default: the base address.", optional=True
     )
@@ -154,6 +174,12 @@ class Settings:
     )
     session_idle_max_age: int = declare(
         DAY, rules.whole(1, 30 * DAY), "An unremembered login ends after this long without a request.", unit="seconds"
+    )
+    fresh_max_age: int = declare(
+        15 * MINUTE,
+        rules.whole(1, DAY),
+        "How long after a password was typed @fresh_login_required lets in.",
+        unit="seconds",
     )
     remember_default: bool = declare(True, rules.flag, "Whether 'Keep me logged in' is ticked at first.")
 
@@ -201,6 +227,17 @@ class Settings:
         (Rate(20, MINUTE),), rules.rates, "Links and refresh tokens that did not work, per network."
     )
 
+    first_admin_email: str | None = declare(
+        None, rules.mailbox, "Whom 'flask accountflow create-admin --if-none' makes an administrator.", optional=True
+    )
+    first_admin_password: str | None = declare(
+        None,
+        rules.line,
+        "Their first password. Without one, a link to set it is mailed.",
+        optional=True,
+        secret=True,
+    )
+
     email_allow_special: bool = declare(
         False, rules.flag, "Accept addresses such as dev@local. For debug and testing only."
     )
@@ -209,6 +246,9 @@ class Settings:
     )
     security_headers: bool = declare(True, rules.flag, "Send Content-Security-Policy and its like with our own pages.")
     hsts: bool = declare(False, rules.flag, "Send Strict-Transport-Security with our own pages, over https.")
+    flask_login: bool = declare(
+        False, rules.flag, "Make flask_login.current_user and its login_required know our logins."
+    )
     allow_insecure: bool = declare(False, rules.flag, "Permit the values that are refused as dangerous.")
 
     # What we need of the host's own configuration; not ACCOUNTFLOW_ keys.
@@ -263,109 +303,6 @@ def shown(value: Any) -> str:
     return repr(value)
 
 
-def read(config: Mapping[str, Any], *, app_name: str = "app") -> tuple[Settings, tuple[str, ...]]:
-    """Return the settings in ``config`` and the warnings about them.
-
-    ``DEBUG`` and ``TESTING`` are taken from ``config`` once, here. While one of them is set, what
-    only matters in production is a warning instead of a fault.
-    Raises :exc:`.ConfigError` with every fault of the configuration.
-    """
-    values, faults = _own_values(config)
-    refused = {fault.partition(" ")[0] for fault in faults}
-    values.setdefault("site_name", app_name)
-    sender, sender_name = _sender(config.get("MAIL_DEFAULT_SENDER"))
-    keys, key_faults = _secret_keys(config)
-    settings = Settings(
-        **values,
-        secret_keys=keys,
-        mail_sender=sender,
-        mail_sender_name=sender_name,
-        mail_server=bool(config.get("MAIL_SERVER")),
-        debug=bool(config.get("DEBUG")),
-        testing=bool(config.get("TESTING")),
-    )
-    faults += key_faults
-    faults += _clashes(settings)
-    # A key that was given and refused is not missing as well.
-    deployment = tuple(fault for fault in production_faults(settings) if fault.partition(" ")[0] not in refused)
-    if not settings.relaxed:
-        faults += deployment
-        deployment = ()
-    if faults:
-        raise ConfigError(faults)
-    return settings, (*deployment, *_advice(settings))
-
-
-def _own_values(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    known = {PREFIX + one.name.upper(): one for one in fields(Settings) if one.metadata}
-    values: dict[str, Any] = {}
-    faults = []
-    for key in sorted(key for key in config if key.startswith(PREFIX)):
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f" Did you mean {near[0]}?" if near else ""
-            faults.append(f"{key} is not a setting.{hint}")
-            continue
-        one = known[key]
-        try:
-            values[one.name] = one.metadata["rule"](config[key])
-        except ValueError as error:
-            found = "" if one.metadata["secret"] else f" (found {config[key]!r})"
-            faults.append(f"{key} {error}{found}.")
-    return values, faults
-
-
-def _sender(value: Any) -> tuple[str, str]:
-    """Return address and name of Flask-Mail's ``MAIL_DEFAULT_SENDER``: a string or a (name, address) pair."""
-    if isinstance(value, (list, tuple)) and len(value) == 2:
-        name, address = value
-    else:
-        name, address = parseaddr(value) if isinstance(value, str) else ("", "")
-    return (str(address), str(name or "")) if "@" in str(address) else ("", "")
-
-
-def _secret_keys(config: Mapping[str, Any]) -> tuple[tuple[str | bytes, ...], list[str]]:
-    """Return the signing keys, newest last as itsdangerous wants them, and what is wrong with them."""
-    faults = []
-    secret = config.get("SECRET_KEY")
-    if not isinstance(secret, (str, bytes)) or not secret:
-        faults.append(
-            "SECRET_KEY is missing. Set it to the output of: python -c 'import secrets; print(secrets.token_hex())'"
-        )
-        secret = b""
-    fallbacks = config.get("SECRET_KEY_FALLBACKS")
-    if fallbacks is None:
-        fallbacks = []
-    # Flask would iterate over a string and accept each of its letters as a key.
-    if not isinstance(fallbacks, (list, tuple)) or not all(isinstance(key, (str, bytes)) and key for key in fallbacks):
-        faults.append("SECRET_KEY_FALLBACKS must be a list of keys.")
-        fallbacks = []
-    return (*fallbacks, secret), faults
-
-
-def _clashes(settings: Settings) -> Iterator[str]:
-    secrets = {key.decode("utf-8", "replace") if isinstance(key, bytes) else key for key in settings.secret_keys}
-    if any(key in secrets for _, key in settings.password_peppers):
-        yield "ACCOUNTFLOW_PASSWORD_PEPPERS holds a SECRET_KEY. Passwords need a key of their own."
-    if settings.password_min_length > settings.password_max_length:
-        yield "ACCOUNTFLOW_PASSWORD_MIN_LENGTH is above ACCOUNTFLOW_PASSWORD_MAX_LENGTH."
-
-
-def production_faults(settings: Settings) -> Iterator[str]:
-    """Yield what makes these settings unfit for production."""
-    yield from _weak_keys(settings)
-    if settings.base_url is None:
-        yield "ACCOUNTFLOW_BASE_URL is missing. Set it to the address people use, such as 'https://www.example.com'."
-    elif not settings.secure and not settings.allow_insecure and not is_loopback(urlsplit(settings.base_url).hostname):
-        yield f"ACCOUNTFLOW_BASE_URL must start with https:// (found {settings.base_url!r})."
-    if settings.transport == "smtp" and not settings.mail_sender:
-        yield "MAIL_DEFAULT_SENDER is missing. Set it to the address that mails come from."
-    if settings.bcrypt_rounds < 10 and not settings.allow_insecure:
-        yield f"ACCOUNTFLOW_BCRYPT_ROUNDS must be 10 or more (found {settings.bcrypt_rounds})."
-    if settings.email_allow_special:
-        yield "ACCOUNTFLOW_EMAIL_ALLOW_SPECIAL is for debug and testing only."
-
-
 def is_loopback(host: str | None) -> bool:
     """Tell whether ``host`` can only be reached from the same machine (RFC 6761 section 6.3, RFC 5735)."""
     if host is None or host == "localhost" or host.endswith(".localhost"):
@@ -374,20 +311,3 @@ def is_loopback(host: str | None) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
-
-
-def _weak_keys(settings: Settings) -> Iterator[str]:
-    for key in settings.secret_keys:
-        text = key.decode("utf-8", "replace") if isinstance(key, bytes) else key
-        if text and (len(text.encode()) < _SECRET_MIN_BYTES or text.lower() in _KNOWN_SECRETS):
-            yield (
-                "SECRET_KEY (or one of its fallbacks) is short or well known; anybody could sign links. "
-                "Set it to the output of: python -c 'import secrets; print(secrets.token_hex())'"
-            )
-            return
-
-
-def _advice(settings: Settings) -> Iterator[str]:
-    """Yield what is allowed and yet worth a line at start-up."""
-    if settings.login_on_verify == "always":
-        yield "ACCOUNTFLOW_LOGIN_ON_VERIFY='always' logs in whoever opens a confirmation link."

@@ -16,7 +16,7 @@ ROOT = PACKAGE.name
 #: The rows from top to bottom. A folder stands for the files in it.
 ROWS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("rules", "settings"),
+    ("rules", "jwt_keys", "settings", "configuration"),
     ("identity", "passwords", "tokens", "models", "counters", "throttle", "events"),
     ("store",),
     ("mail",),
@@ -36,7 +36,8 @@ FRAMEWORK = {"flask", "flask_mail", "flask_sqlalchemy", "flask_migrate", "flask_
 #: What a file may import of its own row. The files of these folders may import each other, though not in circles.
 FOLDERS = {"store", "mail", "web"}
 NEIGHBOURS: Mapping[str, set[str]] = {
-    "settings": {"rules"},
+    "settings": {"rules", "jwt_keys"},
+    "configuration": {"settings", "jwt_keys"},
     "models": {"tokens"},
     "throttle": {"counters"},
     "forms": {"fields"},

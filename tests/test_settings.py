@@ -10,14 +10,13 @@ from typing import Any
 
 import pytest
 
+from flask_accountflow.configuration import production_faults, read
 from flask_accountflow.errors import ConfigError
 from flask_accountflow.rules import DAY, HOUR, MINUTE, Rate, parse_rates
 from flask_accountflow.settings import (
     PREFIX,
     declarations,
     is_loopback,
-    production_faults,
-    read,
     shown,
 )
 
@@ -50,6 +49,10 @@ GOOD: Mapping[str, tuple[tuple[Any, Any], ...]] = {
     "SUPPORT_URL": (("https://help.example.com/contact", "https://help.example.com/contact"), (None, None)),
     "STYLESHEETS": (([], ()), (["/static/a.css", "/static/b.css"], ("/static/a.css", "/static/b.css"))),
     "SIGNUP_ENABLED": ((True, True), (False, False)),
+    "AUTO_ACTIVATE": ((False, False),),
+    "RETURN_TOKEN_IN_RESPONSE": ((False, False),),
+    "VERIFY_ON_GET": ((True, True), (False, False)),
+    "SEED_ALIASES": ((True, True), (False, False)),
     "LOGIN_ON_VERIFY": (("same-browser", "same-browser"), ("always", "always"), ("never", "never")),
     "LOGIN_ON_RESET": (("json", "json"), ("always", "always"), ("never", "never")),
     "VERIFY_URL": (
@@ -61,6 +64,7 @@ GOOD: Mapping[str, tuple[tuple[Any, Any], ...]] = {
     "LOGIN_URL": (
         ("/login", "/login"),
         ("https://app.example.com/login", "https://app.example.com/login"),
+        ("", ""),
         (None, None),
     ),
     "AFTER_LOGIN": (("/", "/"), ("/home?tab=1", "/home?tab=1"), ("https://app.example.com", "https://app.example.com")),
@@ -89,10 +93,13 @@ GOOD: Mapping[str, tuple[tuple[Any, Any], ...]] = {
     "ACCESS_TOKEN_MAX_AGE": ((1, 1), (DAY, DAY)),
     "REFRESH_TOKEN_MAX_AGE": ((1, 1), (365 * DAY, 365 * DAY)),
     "REFRESH_REUSE_GRACE": ((0, 0), (60, 60)),
+    "JWT_ALGORITHM": (("HS256", "HS256"),),
+    "JWT_PRIVATE_KEYS": (([], ()),),
     "JWT_ISSUER": (("https://auth.example.com", "https://auth.example.com"), (None, None)),
     "JWT_AUDIENCE": (("shop", "shop"), (None, None)),
     "SESSION_MAX_AGE": ((1, 1), (30 * DAY, 30 * DAY)),
     "SESSION_IDLE_MAX_AGE": ((1, 1), (30 * DAY, 30 * DAY)),
+    "FRESH_MAX_AGE": ((1, 1), (DAY, DAY)),
     "REMEMBER_DEFAULT": ((True, True), (False, False)),
     "MAIL_TRANSPORT": (("auto", "auto"), ("smtp", "smtp"), ("file", "file"), ("console", "console")),
     "MAIL_FILE": (("/var/log/mail.txt", "/var/log/mail.txt"),),
@@ -106,10 +113,13 @@ GOOD: Mapping[str, tuple[tuple[Any, Any], ...]] = {
     "RATELIMIT_LOGIN_IP": (("1/second", (Rate(1, 1),)),),
     "RATELIMIT_MAIL_IP": (("60/3600 seconds", (Rate(60, HOUR),)),),
     "RATELIMIT_TOKEN_IP": (("20/minutes", (Rate(20, MINUTE),)),),
+    "FIRST_ADMIN_EMAIL": (("boss@example.com", "boss@example.com"), (None, None)),
+    "FIRST_ADMIN_PASSWORD": ((None, None),),
     "EMAIL_ALLOW_SPECIAL": ((False, False),),
     "COOKIE_DEFAULTS": ((True, True), (False, False)),
     "SECURITY_HEADERS": ((True, True), (False, False)),
     "HSTS": ((True, True), (False, False)),
+    "FLASK_LOGIN": ((True, True), (False, False)),
     "ALLOW_INSECURE": ((True, True), (False, False)),
 }
 
@@ -177,11 +187,15 @@ BAD: Mapping[str, tuple[Any, ...]] = {
     "SUPPORT_URL": (*_NO_LINE, *_NO_ADDRESS),
     "STYLESHEETS": ("/static/a.css", None, {"a": 1}, [""], [5]),
     "SIGNUP_ENABLED": _NO_FLAG,
+    "AUTO_ACTIVATE": _NO_FLAG,
+    "RETURN_TOKEN_IN_RESPONSE": _NO_FLAG,
+    "VERIFY_ON_GET": _NO_FLAG,
+    "SEED_ALIASES": _NO_FLAG,
     "LOGIN_ON_VERIFY": ("Always", True, None, ""),
     "LOGIN_ON_RESET": ("same-browser", False, None, []),
     "VERIFY_URL": _NO_TEMPLATE,
     "RESET_URL": _NO_TEMPLATE,
-    "LOGIN_URL": _NO_DESTINATION,
+    "LOGIN_URL": tuple(value for value in _NO_DESTINATION if value != ""),
     "AFTER_LOGIN": (*_NO_DESTINATION, None),
     "AFTER_LOGOUT": _NO_DESTINATION,
     "TRUSTED_ORIGINS": ("https://app.example.com", None, ["https://app.example.com/path"], ["app.example.com"], [5]),
@@ -215,10 +229,13 @@ BAD: Mapping[str, tuple[Any, ...]] = {
     "ACCESS_TOKEN_MAX_AGE": _outside(1, DAY),
     "REFRESH_TOKEN_MAX_AGE": _outside(1, 365 * DAY),
     "REFRESH_REUSE_GRACE": _outside(0, 60),
+    "JWT_ALGORITHM": ("none", "HS512", "rs256", None, 5),
+    "JWT_PRIVATE_KEYS": ("-----BEGIN PRIVATE KEY-----", None, ["key"], [5], [b"-----BEGIN PRIVATE KEY-----"]),
     "JWT_ISSUER": _NO_LINE,
     "JWT_AUDIENCE": _NO_LINE,
     "SESSION_MAX_AGE": _outside(1, 30 * DAY),
     "SESSION_IDLE_MAX_AGE": _outside(1, 30 * DAY),
+    "FRESH_MAX_AGE": _outside(1, DAY),
     "REMEMBER_DEFAULT": _NO_FLAG,
     "MAIL_TRANSPORT": ("SMTP", None, "sendmail"),
     "MAIL_FILE": (*_NO_LINE, None),
@@ -232,10 +249,13 @@ BAD: Mapping[str, tuple[Any, ...]] = {
     "RATELIMIT_LOGIN_IP": _NO_RATES,
     "RATELIMIT_MAIL_IP": _NO_RATES,
     "RATELIMIT_TOKEN_IP": _NO_RATES,
+    "FIRST_ADMIN_EMAIL": (*_NO_LINE, "boss", "Boss <boss@example.com>"),
+    "FIRST_ADMIN_PASSWORD": _NO_LINE,
     "EMAIL_ALLOW_SPECIAL": _NO_FLAG,
     "COOKIE_DEFAULTS": _NO_FLAG,
     "SECURITY_HEADERS": _NO_FLAG,
     "HSTS": _NO_FLAG,
+    "FLASK_LOGIN": _NO_FLAG,
     "ALLOW_INSECURE": _NO_FLAG,
 }
 
@@ -301,6 +321,44 @@ def test_least_configuration() -> None:
     assert settings.hash_concurrency == min(2, os.cpu_count() or 1)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("AUTO_ACTIVATE", True),
+        ("RETURN_TOKEN_IN_RESPONSE", True),
+        ("VERIFY_URL", "http://app.example.com/verify?token={token}"),
+        ("RESET_URL", "http://app.example.com/reset?token={token}"),
+        ("BCRYPT_ROUNDS", 9),
+    ],
+)
+def test_CFG_02_dangerous_values_must_be_permitted(name: str, value: Any) -> None:
+    """What lets strangers in is refused in production, unless ALLOW_INSECURE permits it, and used in debug."""
+    config = with_key(name, value)
+
+    [fault] = refused(config)
+
+    assert fault.startswith(f"{PREFIX}{name} ")
+    for permission in ({"ACCOUNTFLOW_ALLOW_INSECURE": True}, {"DEBUG": True}, {"TESTING": True}):
+        assert getattr(read({**config, **permission})[0], name.lower()) == value
+
+
+@pytest.mark.parametrize("template", ["http://localhost:5173/verify?token={token}", "myapp://verify/{token}"])
+def test_links_to_this_machine_or_an_app_need_no_permission(template: str) -> None:
+    """A link template may be plain http on the loopback, and have the scheme of an app."""
+    settings, _ = read(with_key("VERIFY_URL", template))
+
+    assert settings.verify_url == template
+
+
+def test_a_first_password_needs_an_administrator() -> None:
+    """A first password without an address is refused; with one it is used."""
+    alone = with_key("FIRST_ADMIN_PASSWORD", "correct horse battery")
+
+    assert refused(alone) == ("ACCOUNTFLOW_FIRST_ADMIN_PASSWORD is set without ACCOUNTFLOW_FIRST_ADMIN_EMAIL.",)
+    settings, _ = read({**alone, "ACCOUNTFLOW_FIRST_ADMIN_EMAIL": "boss@example.com"})
+    assert settings.first_admin_password == "correct horse battery"
+
+
 def test_CFG_01_every_fault_at_once() -> None:
     """One ConfigError names every fault: values, unknown keys, clashes, keys and deployment together."""
     config = {
@@ -325,8 +383,8 @@ def test_CFG_01_every_fault_at_once() -> None:
         "ACCOUNTFLOW_PASSWORD_MIN_LENGTH",
         "ACCOUNTFLOW_BASE_URL",
         "MAIL_DEFAULT_SENDER",
-        "ACCOUNTFLOW_BCRYPT_ROUNDS",
         "ACCOUNTFLOW_EMAIL_ALLOW_SPECIAL",
+        "ACCOUNTFLOW_BCRYPT_ROUNDS",
     ]
 
 
@@ -637,6 +695,8 @@ def test_CFG_01_no_secret_is_printed() -> None:
 def test_secrets_are_declared() -> None:
     """The settings that hold secrets say so, for whoever lists them."""
     assert {one.key for one in declarations() if one.secret} == {
+        "ACCOUNTFLOW_FIRST_ADMIN_PASSWORD",
+        "ACCOUNTFLOW_JWT_PRIVATE_KEYS",
         "ACCOUNTFLOW_PASSWORD_PEPPERS",
         "ACCOUNTFLOW_RATELIMIT_STORAGE_URI",
     }

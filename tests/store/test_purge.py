@@ -16,8 +16,8 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from support import START, services
 
 from flask_accountflow import UserMixin, models
+from flask_accountflow.configuration import read
 from flask_accountflow.identity import Address
-from flask_accountflow.settings import read
 from flask_accountflow.store.accounts import Account
 from flask_accountflow.store.purge import Purge
 from flask_accountflow.store.unit import Units
