@@ -6,7 +6,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 import sqlalchemy as sa
@@ -17,14 +17,19 @@ from wtforms import Form
 
 from .configuration import production_faults
 from .errors import Refusal
-from .flow import Outcome, Services
+from .flow import Services
 from .flows import admin
-from .forms import AccountForm, CreateUserForm, check, from_json
+from .forms import AccountForm, CreateUserForm, TestMailForm, check, from_json
 from .mail.delivery import Deliverer
 from .mail.kicks import deliver_forever
 from .settings import PREFIX, declarations, shown
 from .web.visits import form_meta
 
+F = TypeVar("F", bound=Form)
+T = TypeVar("T")
+
+#: Who is seeded for development.
+_SEEDS = ("admin@example.com", "user1@example.com", "user2@example.com", "user3@example.com")
 _MIGRATE = "Run 'flask db migrate' and 'flask db upgrade'."
 
 
@@ -36,7 +41,7 @@ class _Commands(AppGroup):
         try:
             return super().invoke(ctx)
         except Refusal as refusal:
-            raise click.ClickException(refusal.title) from None
+            raise _failed(refusal) from None
         except DBAPIError as error:
             raise click.ClickException(f"The database says: {error.orig}\nAre tables missing? {_MIGRATE}") from None
 
@@ -49,16 +54,29 @@ def _services() -> Services:
     return services
 
 
-def _run(flow: Callable[[Services, Any], Outcome], form_class: type[Form], **data: Any) -> Outcome:
-    """Run a flow in a unit of its own; a refusal ends the command with what is wrong."""
-    services = replace(_services(), own=True)
+def _run(flow: Callable[[Services, Any], T], form_class: type[Form], **data: Any) -> T:
+    """Run a flow; a refusal ends the command with what is wrong."""
     try:
-        form = from_json(form_class, data, form_meta(services))
-        check(form)
-        return flow(services, form)
+        return _flow(flow, form_class, **data)
     except Refusal as refusal:
-        faults = "".join(f"\n{fault.field}: {fault.detail}" for fault in refusal.fields)
-        raise click.ClickException(f"{refusal.title}{faults}") from None
+        raise _failed(refusal) from None
+
+
+def _flow(flow: Callable[[Services, Any], T], form_class: type[Form], **data: Any) -> T:
+    """Run a flow in a unit of its own."""
+    services = replace(_services(), own=True)
+    return flow(services, _form(form_class, services, **data))
+
+
+def _form(form_class: type[F], services: Services, **data: Any) -> F:
+    form = from_json(form_class, data, form_meta(services))
+    check(form)
+    return form
+
+
+def _failed(refusal: Refusal) -> click.ClickException:
+    faults = "".join(f"\n{fault.field}: {fault.detail}" for fault in refusal.fields)
+    return click.ClickException(f"{refusal.title}{faults}")
 
 
 @accountflow.command("init-db")
@@ -139,6 +157,57 @@ def create_user(email: str, password: str | None, verified: bool, is_admin: bool
     click.echo(f"Created {outcome.data['email']} ({outcome.data['id']}).")
     if password is None:
         click.echo("A link to set a password is on its way.")
+
+
+@accountflow.command("create-admin")
+@click.option("--if-none", is_flag=True, required=True, help="Do nothing when there is an administrator.")
+@with_appcontext
+def create_admin(if_none: bool) -> None:
+    """Create the administrator that ACCOUNTFLOW_FIRST_ADMIN_EMAIL names; for the start of a deployment."""
+    settings = _services().settings
+    if settings.first_admin_email is None:
+        raise click.ClickException(f"{PREFIX}FIRST_ADMIN_EMAIL is missing. Set it to the administrator's address.")
+    data = {"email": settings.first_admin_email, "password": settings.first_admin_password}
+    outcome = _run(admin.first_admin, CreateUserForm, **data)
+    click.echo("There is an administrator." if outcome is None else f"{outcome.data['email']} is an administrator.")
+
+
+@accountflow.command("seed-users")
+@click.argument("emails", nargs=-1)
+@click.option("--password", default="users of development", show_default=True, help="The password of all of them.")
+@with_appcontext
+def seed_users(emails: tuple[str, ...], password: str) -> None:
+    """Create verified users for development: admin@, user1@, user2@ and user3@example.com, or EMAILS."""
+    if not _services().settings.relaxed:
+        raise click.ClickException("Users with a known password are for debug and testing only.")
+    for email in emails or _SEEDS:
+        is_admin = email.startswith("admin@")
+        data = {"email": email, "password": password, "email_verified": True, "is_admin": is_admin}
+        try:
+            _flow(admin.create_user, CreateUserForm, **data)
+        except Refusal as refusal:
+            if refusal.code != "email_taken":
+                raise _failed(refusal) from None
+            click.echo(f"{email} is there.")
+            continue
+        click.echo(f"Created {email}{', an administrator' if is_admin else ''}, with the password {password!r}.")
+
+
+@accountflow.command("send-test-mail")
+@click.argument("email")
+@with_appcontext
+def send_test_mail(email: str) -> None:
+    """Send a test mail at once, and say what the mail server answers."""
+    services = _services()
+    address = _form(TestMailForm, services, to=email).to.address.email
+    deliverer: Deliverer = current_app.extensions["accountflow_delivery"]
+    fault = deliverer.send_now("test", address)
+    for hint in production_faults(services.settings):
+        if hint.startswith("MAIL_"):
+            click.echo(f"hint: {hint}")
+    if fault is not None:
+        raise click.ClickException(f"Not sent by {services.settings.transport}: {fault}")
+    click.echo(f"Handed over by {services.settings.transport}.")
 
 
 @accountflow.command("verify-user")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import fields
 from email.utils import parseaddr
 from typing import Any
@@ -51,7 +51,7 @@ def read(config: Mapping[str, Any], *, app_name: str = "app") -> tuple[Settings,
         testing=bool(config.get("TESTING")),
     )
     faults += key_faults
-    faults += _clashes(settings)
+    faults += _clashes(settings, refused)
     # A key that was given and refused is not missing as well.
     deployment = tuple(fault for fault in production_faults(settings) if fault.partition(" ")[0] not in refused)
     if not settings.relaxed:
@@ -109,7 +109,7 @@ def _secret_keys(config: Mapping[str, Any]) -> tuple[tuple[str | bytes, ...], li
     return (*fallbacks, secret), faults
 
 
-def _clashes(settings: Settings) -> Iterator[str]:
+def _clashes(settings: Settings, refused: Set[str]) -> Iterator[str]:
     secrets = {key.decode("utf-8", "replace") if isinstance(key, bytes) else key for key in settings.secret_keys}
     if any(key in secrets for _, key in settings.password_peppers):
         yield "ACCOUNTFLOW_PASSWORD_PEPPERS holds a SECRET_KEY. Passwords need a key of their own."
@@ -117,7 +117,9 @@ def _clashes(settings: Settings) -> Iterator[str]:
         yield "ACCOUNTFLOW_PASSWORD_MIN_LENGTH is above ACCOUNTFLOW_PASSWORD_MAX_LENGTH."
     if settings.first_admin_password is not None and settings.first_admin_email is None:
         yield "ACCOUNTFLOW_FIRST_ADMIN_PASSWORD is set without ACCOUNTFLOW_FIRST_ADMIN_EMAIL."
-    yield from _jwt_faults(settings)
+    # Of a value that was refused, nothing follows about the other.
+    if refused.isdisjoint({"ACCOUNTFLOW_JWT_ALGORITHM", "ACCOUNTFLOW_JWT_PRIVATE_KEYS"}):
+        yield from _jwt_faults(settings)
 
 
 def _jwt_faults(settings: Settings) -> Iterator[str]:
@@ -129,7 +131,7 @@ def _jwt_faults(settings: Settings) -> Iterator[str]:
     if not keys:
         yield f"ACCOUNTFLOW_JWT_PRIVATE_KEYS is missing. ACCOUNTFLOW_JWT_ALGORITHM {algorithm!r} signs with them."
     for fault in jwt_keys.faults(algorithm, keys):
-        yield f"ACCOUNTFLOW_JWT_PRIVATE_KEYS {fault}"
+        yield f"ACCOUNTFLOW_JWT_PRIVATE_KEYS {fault}."
 
 
 def production_faults(settings: Settings) -> Iterator[str]:

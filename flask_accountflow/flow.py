@@ -8,21 +8,23 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal, TypeVar
 
 from wtforms import Form
 
+from .access_tokens import AccessTokens
+from .link_addresses import LinkAddresses
 from .passwords import Hasher, PasswordPolicy
 from .rules import DAY
 from .settings import Settings
 from .store import Store
 from .store.accounts import Account
-from .store.outbox import Draft, Posted
+from .store.outbox import RETURNED, Draft, Posted
 from .store.sessions import API, BROWSER, Login
 from .throttle import Throttle
-from .tokens import AccessTokens, Links, RefreshTokens
+from .tokens import Links, RefreshTokens
 
 T = TypeVar("T")
 
@@ -57,6 +59,7 @@ class Services:
     hasher: Hasher
     policy: PasswordPolicy
     links: Links
+    addresses: LinkAddresses
     access_tokens: AccessTokens
     refresh_tokens: RefreshTokens
     throttle: Throttle
@@ -87,13 +90,22 @@ class Services:
         """Return what every signal carries: when, and from where."""
         return {"at": self.clock(), "ip": self.visit.ip, "user_agent": self.visit.user_agent}
 
-    def post(self, draft: Draft) -> None:
-        """Write a mail with its link in this unit of work; it is sent once the unit is durable."""
-        self._queued(draft, self.store.outbox.post(draft, self.clock()))
+    def post(self, draft: Draft) -> str | None:
+        """Write a mail with its link in this unit of work; it is sent once the unit is durable.
+
+        Where the answer is to hold the link instead, nothing is mailed and its address is returned.
+        """
+        now, draft = self.clock(), replace(draft, is_returned=self.settings.return_token_in_response)
+        posted = self.store.outbox.post(draft, now)
+        self._queued(draft, posted)
+        if posted.dropped != RETURNED or posted.link_id is None or not draft.carries_link:
+            return None
+        return self.addresses.link(str(draft.purpose), posted.link_id, now, self.visit.origin)
 
     def notify(self, draft: Draft) -> None:
         """Write a notice in this unit of work; no cap holds it back."""
-        self._queued(draft, self.store.outbox.notify(draft, self.clock()))
+        is_returned = self.settings.return_token_in_response and not draft.by_operator
+        self._queued(draft, self.store.outbox.notify(replace(draft, is_returned=is_returned), self.clock()))
 
     def _queued(self, draft: Draft, posted: Posted) -> None:
         if posted.dropped is None:
@@ -183,12 +195,18 @@ class Action:
     json_form: type[Form] | None = None
     show: Flow | None = None
     run: Flow | None = None
-    #: The page of GET, and of a refused POST. With one, GET is served; ``show`` fills it.
+    #: The page of GET, and of a refused POST. GET is served with a page or with ``show``, which fills it.
     page: str | None = None
     guard: Guard = "form"
     formats: tuple[str, ...] = ("html", "json")
-    #: Whether a stranger is sent to the login page.
+    #: The HTTP method that ``run`` serves.
+    method: str = "POST"
+    #: The name of a switch in the settings by which opening the page in a browser runs the action.
+    opening_runs: str | None = None
+    #: Whether a stranger is sent to the login page, and refused as a program.
     needs_login: bool = False
+    #: Whether only an administrator is let in.
+    needs_admin: bool = False
     #: Whether a person who is logged in is sent on.
     for_strangers: bool = False
     #: Whether a JSON caller's session cookie counts, so that it must bring the CSRF token.

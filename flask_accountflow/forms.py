@@ -88,6 +88,11 @@ class VerifyForm(Form):
 class ResetForm(Form):
     """Set a new password by link."""
 
+    class Meta:
+        """What other names the fields have where the tempest SDK's are accepted."""
+
+        other_names: Mapping[str, str] = MappingProxyType({"password": "new_password"})
+
     token = TokenField()
     password = NewPasswordField("New password", id="new-password")
 
@@ -99,9 +104,29 @@ class RefreshForm(Form):
 
 
 class LogoutForm(Form):
-    """Log out; a program may name its refresh token instead of sending a bearer token."""
+    """Log out, perhaps on all devices; a program may name its refresh token instead of sending a bearer token."""
 
     refresh_token = TokenField(validators=[Voluntary()])
+    all = BooleanField("Log out on all devices")
+
+
+class FreshForm(Form):
+    """Type one's password again."""
+
+    password = OldPasswordField("Password", id="current-password")
+    next = StringField()
+
+
+class DeviceForm(Form):
+    """Name one of one's logins."""
+
+    id = TokenField()
+
+
+class TestMailForm(Form):
+    """Name whom a test mail goes to."""
+
+    to = AddressField("To")
 
 
 class AccountForm(Form):
@@ -124,6 +149,9 @@ def from_browser(form_class: type[F], data: MultiDict[str, str], meta: Mapping[s
     Raises :exc:`.Refusal` when a field that takes one value was sent twice.
     """
     values: MultiDict[str, str] = MultiDict(data)
+    for name, other in _other_names(form_class, meta).items():
+        if name not in values and other in values:
+            values.setlist(name, values.getlist(other))
     for name, value in fixed.items():
         values.setlist(name, [value])
     form = form_class(values, meta=dict(meta))
@@ -144,9 +172,12 @@ def from_json(form_class: type[F], data: Mapping[str, Any], meta: Mapping[str, A
     """
     blank = form_class(data=meta.get("defaults"), meta=dict(meta))
     values: MultiDict[str, str] = MultiDict()
+    other_names = _other_names(form_class, meta)
     wrong = []
     for field in blank:
         value = fixed.get(field.name, data.get(field.name))
+        if value is None:
+            value = data.get(other_names.get(field.name, field.name))
         if value is None:
             if isinstance(field, (BooleanField, SelectMultipleField)) and field.data:
                 values.setlist(field.name, list(_as_text(field.data)))
@@ -157,6 +188,12 @@ def from_json(form_class: type[F], data: Mapping[str, Any], meta: Mapping[str, A
     if wrong:
         raise refused(blank, wrong)
     return form_class(values, meta=dict(meta))
+
+
+def _other_names(form_class: type[Form], meta: Mapping[str, Any]) -> Mapping[str, str]:
+    """Return the other names under which fields may be sent; none unless the settings allow them."""
+    names: Mapping[str, str] = getattr(form_class.Meta, "other_names", {})
+    return names if meta.get("seed_aliases") else {}
 
 
 def check(form: Form) -> None:

@@ -38,7 +38,7 @@ def mount(
     transport, recorded = _transport(app, settings, parts)
     _set_cookie_defaults(app, settings)
     app.jinja_env.filters["af_when"] = when
-    render = LetterRenderer(app.jinja_env, settings, built.links)
+    render = LetterRenderer(app.jinja_env, settings, built.addresses)
     deliverer = Deliverer(built.store.queue, transport, render, built.clock, built.emit)
     kick = _kick(settings, parts, deliverer, engines)
     built = replace(built, kick=kick)
@@ -46,7 +46,7 @@ def mount(
     app.extensions["accountflow"] = built
     app.extensions["accountflow_web"] = web
     app.extensions["accountflow_delivery"] = deliverer
-    blueprint.mount(app, blueprint.build(web, _actions(parts), recorded))
+    blueprint.mount(app, blueprint.build(web, _actions(settings, parts), recorded))
     app.cli.add_command(cli.accountflow)
     if settings.debug:
         app.logger.info(
@@ -59,8 +59,9 @@ def mount(
         app.before_request_funcs.setdefault(None, []).append(_once(kick.start))
 
 
-def _actions(parts: Parts) -> Iterator[Action]:
-    for action in parts.actions if parts.actions is not None else flows.ACTIONS:
+def _actions(settings: Settings, parts: Parts) -> Iterator[Action]:
+    chosen = tuple(parts.actions if parts.actions is not None else flows.ACTIONS)
+    for action in (*chosen, *(flows.SEED_ALIASES if settings.seed_aliases else ())):
         yield replace(action, form=parts.signup_form) if action.form is SignupForm else action
 
 

@@ -145,11 +145,15 @@ class PasswordPolicy:
 
     Lengths are in code points after NFC. ``words`` are those that are known to be near, such as the
     site's name. There are no rules about kinds of characters (NIST SP 800-63B-4 section 3.1.1.2).
+    ``allow_runs`` accepts rows of the alphabet and the keyboard, for development with the examples of others.
     """
 
-    def __init__(self, min_length: int = 12, max_length: int = 256, words: Iterable[str] = ()) -> None:
+    def __init__(
+        self, min_length: int = 12, max_length: int = 256, words: Iterable[str] = (), *, allow_runs: bool = False
+    ) -> None:
         self.min_length = min_length
         self.max_length = max_length
+        self._allow_runs = allow_runs
         self._words = _foldings(words)
 
     def fault(self, password: str, *, email: str | None = None, field: str = "password") -> FieldFault | None:
@@ -172,7 +176,8 @@ class PasswordPolicy:
         return None
 
     def _common(self, folded: str) -> bool:
-        return len(folded) <= _PATTERN_MAX_LENGTH and (_repeats(folded, self.min_length) or _runs(folded))
+        is_run = not self._allow_runs and _runs(folded)
+        return len(folded) <= _PATTERN_MAX_LENGTH and (is_run or _repeats(folded, self.min_length))
 
 
 class _Stored(NamedTuple):

@@ -12,15 +12,17 @@ from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 from wtforms import Form
 
-from . import events, models, store
+from . import events, jwt_keys, models, store
+from .access_tokens import AccessTokens, SigningKey, derived_keys, paired_keys
 from .engines import Engines
 from .flow import Action, Services
 from .forms import SignupForm
+from .link_addresses import LinkAddresses
 from .mail.transports import Transport
 from .passwords import BcryptHasher, Hasher, PasswordPolicy
 from .settings import Settings
 from .throttle import Budget, LimitsThrottle, NoThrottle, Throttle
-from .tokens import AccessTokens, Links, RefreshTokens, derive
+from .tokens import Links, RefreshTokens, derive
 
 Clock = Callable[[], datetime]
 
@@ -57,6 +59,7 @@ def build(
     """Return the services of one app; its kick does nothing yet."""
     secret = settings.secret_keys[-1]
     issuer = settings.jwt_issuer or settings.base_url or settings.site_name
+    links = Links(settings.secret_keys)
     return Services(
         settings=settings,
         store=store.build(
@@ -69,9 +72,10 @@ def build(
         ),
         hasher=parts.hasher if parts.hasher is not None else _hasher(settings),
         policy=parts.password_policy if parts.password_policy is not None else _policy(settings),
-        links=Links(settings.secret_keys),
+        links=links,
+        addresses=LinkAddresses(links, settings),
         access_tokens=AccessTokens(
-            settings.secret_keys,
+            _access_keys(settings),
             issuer=issuer,
             audience=settings.jwt_audience or issuer,
             max_age=settings.access_token_max_age,
@@ -95,6 +99,12 @@ def _host_fields(user_model: type, signup_form: type[SignupForm]) -> Iterator[st
             yield field.name
 
 
+def _access_keys(settings: Settings) -> tuple[SigningKey, ...]:
+    if settings.jwt_algorithm == "HS256":
+        return derived_keys(settings.secret_keys)
+    return paired_keys(jwt_keys.load(settings.jwt_algorithm, settings.jwt_private_keys))
+
+
 def _hasher(settings: Settings) -> Hasher:
     return BcryptHasher(
         settings.bcrypt_rounds,
@@ -106,7 +116,13 @@ def _hasher(settings: Settings) -> Hasher:
 
 
 def _policy(settings: Settings) -> PasswordPolicy:
-    return PasswordPolicy(settings.password_min_length, settings.password_max_length, words=[settings.site_name])
+    return PasswordPolicy(
+        settings.password_min_length,
+        settings.password_max_length,
+        words=[settings.site_name],
+        # The documented request of the tempest SDK signs up with "abcdefghijkl".
+        allow_runs=settings.seed_aliases and settings.relaxed,
+    )
 
 
 def _throttle(settings: Settings, key: bytes) -> Throttle:

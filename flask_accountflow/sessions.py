@@ -20,6 +20,8 @@ _log = logging.getLogger("accountflow.sessions")
 
 #: Our keys in Flask's session. Before a login it may hold what the visitor typed himself.
 SID, CSRF, NONCE, EMAIL = "_accountflow_sid", "_accountflow_csrf", "_accountflow_nonce", "_accountflow_email"
+#: The link that stands on the next page where nothing is mailed (ACCOUNTFLOW_RETURN_TOKEN_IN_RESPONSE).
+LINK = "_accountflow_link"
 
 _CACHE = "accountflow.current"
 
@@ -145,7 +147,7 @@ def begin(sign_in: SignIn) -> None:
     """Log this browser in. The host's own keys (a cart) stay, unless they are another account's."""
     if not _is_own(sign_in):
         session.clear()
-    for key in (SID, CSRF, NONCE, EMAIL):
+    for key in (SID, CSRF, NONCE, EMAIL, LINK):
         session.pop(key, None)
     session[SID] = sign_in.login.id.hex
     session.permanent = sign_in.login.remember

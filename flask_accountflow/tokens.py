@@ -1,4 +1,4 @@
-"""What we sign: links in mails, refresh tokens and access tokens.
+"""What we sign with the application's secret: links in mails and refresh tokens.
 
 A token proves that we made it for one purpose; whether it still works, its row decides. Each token has
 exactly one accepted spelling: itsdangerous and base64 also read others (another last character,
@@ -12,10 +12,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-import json
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 from uuid import UUID
@@ -29,15 +27,11 @@ Key = str | bytes
 # A link has 83 characters, a refresh token about 90; the bound keeps junk away from the parsers.
 _LINK_MAX_LENGTH = 200
 _REFRESH_MAX_LENGTH = 200
-# Roughly half of the 8 KB that web servers accept for one header.
-_ACCESS_MAX_LENGTH = 4096
 
 # Bytes of a row's id.
 _ID_LENGTH = 16
 
 _SIGNING: dict[str, Any] = {"key_derivation": "hmac", "digest_method": hashlib.sha256}
-# "at+jwt" is the type of access tokens (RFC 9068 section 2.1).
-_HEADER = {"alg": "HS256", "typ": "at+jwt"}
 
 
 def derive(secret: Key, use: str) -> bytes:
@@ -50,16 +44,37 @@ def random_id() -> UUID:
     return UUID(bytes=secrets.token_bytes(_ID_LENGTH))
 
 
+def checked_keys(keys: Sequence[Key]) -> list[bytes]:
+    """Return the application's secrets as bytes. Raises :exc:`ValueError` for what would be no secret."""
+    # A string is a sequence of one-letter keys, and itsdangerous accepts an empty key.
+    if isinstance(keys, (str, bytes)) or not keys or not all(keys):
+        raise ValueError("keys must be a list of secrets, newest last, none of them empty")
+    return [_as_bytes(key) for key in keys]
+
+
+def unix_seconds(moment: datetime) -> int:
+    """Return the seconds since 1970, as tokens hold them."""
+    aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=timezone.utc)
+    return int(aware.timestamp())
+
+
+def check_spelling(token: str, *, parts: int, max_length: int) -> list[bytes]:
+    """Return what each part stands for. Raises :exc:`.InvalidToken` for a second spelling of a token."""
+    if len(token) > max_length or token.count(".") != parts - 1:
+        raise InvalidToken
+    return [_decode(part) for part in token.split(".")]
+
+
 class Links:
     """Makes and reads the token in a link. ``keys`` are the application's secrets, newest last."""
 
     def __init__(self, keys: Sequence[Key]) -> None:
-        self._keys = _checked(keys)
+        self._keys = checked_keys(keys)
         self._readers: dict[str, URLSafeTimedSerializer] = {}
 
     def make(self, purpose: str, row_id: UUID, created_at: datetime) -> str:
         """Return the token of the row ``row_id``: the same one each time, however often a mail is retried."""
-        signing = {**_SIGNING, "timestamp": _seconds(created_at)}
+        signing = {**_SIGNING, "timestamp": unix_seconds(created_at)}
         return _text(self._serializer(purpose, _FixedTimeSigner, signing).dumps(_encode(row_id.bytes)))
 
     def read(self, purpose: str, token: str) -> UUID:
@@ -67,7 +82,7 @@ class Links:
 
         Raises :exc:`.InvalidToken` unless we made it for ``purpose``, spelled like this.
         """
-        _check_spelling(token, parts=3, max_length=_LINK_MAX_LENGTH)
+        check_spelling(token, parts=3, max_length=_LINK_MAX_LENGTH)
         reader = self._readers.get(purpose)
         if reader is None:
             reader = self._readers[purpose] = self._serializer(purpose, TimestampSigner, _SIGNING)
@@ -88,7 +103,7 @@ class RefreshTokens:
 
     def __init__(self, keys: Sequence[Key]) -> None:
         self._serializer = URLSafeSerializer(
-            _checked(keys), salt="flask-accountflow.refresh", signer_kwargs=dict(_SIGNING)
+            checked_keys(keys), salt="flask-accountflow.refresh", signer_kwargs=dict(_SIGNING)
         )
 
     def make(self, session_id: UUID, generation: int) -> str:
@@ -97,7 +112,7 @@ class RefreshTokens:
 
     def read(self, token: str) -> tuple[UUID, int]:
         """Return the session's id and the generation, or raise :exc:`.InvalidToken`."""
-        _check_spelling(token, parts=2, max_length=_REFRESH_MAX_LENGTH)
+        check_spelling(token, parts=2, max_length=_REFRESH_MAX_LENGTH)
         try:
             found = self._serializer.loads(token)
         except BadData:
@@ -105,75 +120,6 @@ class RefreshTokens:
         match found:
             case [session_id, int(generation)] if type(generation) is int and generation >= 0:
                 return _row(session_id), generation
-        raise InvalidToken
-
-
-@dataclass(frozen=True)
-class AccessClaims:
-    """What an access token says: whose it is, and of which session."""
-
-    user_id: str
-    session_id: UUID
-
-
-class AccessTokens:
-    """Makes and reads access tokens: JWTs for this application alone, signed with HS256.
-
-    ``keys`` are the application's secrets, newest last; the signing keys are derived from them.
-    ``max_age`` is in seconds.
-    """
-
-    def __init__(self, keys: Sequence[Key], *, issuer: str, audience: str, max_age: int) -> None:
-        self._keys = [derive(key, "jwt") for key in _checked(keys)]
-        self._issuer = issuer
-        self._audience = audience
-        self._max_age = max_age
-
-    def make(self, user_id: str, session_id: UUID, now: datetime) -> str:
-        """Return a token that works until ``max_age`` seconds after ``now``."""
-        import jwt  # noqa: PLC0415 - 65 ms that an application without API clients need not pay
-
-        issued = _seconds(now)
-        claims = {
-            "iss": self._issuer,
-            "aud": self._audience,
-            "sub": user_id,
-            "sid": session_id.hex,
-            "iat": issued,
-            "exp": issued + self._max_age,
-            "jti": random_id().hex,
-            "typ": "access",
-        }
-        return jwt.encode(claims, self._keys[-1], algorithm="HS256", headers={"typ": "at+jwt"})
-
-    def read(self, token: str, now: datetime) -> AccessClaims:
-        """Return what ``token`` says, or raise :exc:`.InvalidToken`, also when it has expired by ``now``."""
-        parts = _check_spelling(token, parts=3, max_length=_ACCESS_MAX_LENGTH)
-        # The header is ours or nobody's: the sender of a token chooses no algorithm and no key (RFC 8725 section 3.1).
-        if _json(parts[0]) != _HEADER:
-            raise InvalidToken
-        claims = self._verified(token)
-        if claims["typ"] != "access" or not claims["sub"]:
-            raise InvalidToken
-        if type(claims["exp"]) is not int or claims["exp"] <= _seconds(now):
-            raise InvalidToken
-        return AccessClaims(claims["sub"], _session(claims["sid"]))
-
-    def _verified(self, token: str) -> dict[str, Any]:
-        import jwt  # noqa: PLC0415
-
-        # PyJWT compares times with the machine's clock; ours is compared by the caller.
-        options: Any = {"require": ["iss", "aud", "sub", "sid", "iat", "exp", "jti", "typ"], "strict_aud": True}
-        options |= dict.fromkeys(("verify_exp", "verify_iat", "verify_nbf"), False)
-        for key in reversed(self._keys):
-            try:
-                return jwt.decode(
-                    token, key, algorithms=["HS256"], options=options, audience=self._audience, issuer=self._issuer
-                )
-            except jwt.InvalidSignatureError:
-                continue
-            except jwt.PyJWTError:
-                break
         raise InvalidToken
 
 
@@ -186,20 +132,8 @@ class _FixedTimeSigner(TimestampSigner):
         return self._timestamp
 
 
-def _checked(keys: Sequence[Key]) -> list[bytes]:
-    # A string is a sequence of one-letter keys, and itsdangerous accepts an empty key.
-    if isinstance(keys, (str, bytes)) or not keys or not all(keys):
-        raise ValueError("keys must be a list of secrets, newest last, none of them empty")
-    return [_as_bytes(key) for key in keys]
-
-
 def _as_bytes(key: Key) -> bytes:
     return key.encode() if isinstance(key, str) else key
-
-
-def _seconds(moment: datetime) -> int:
-    aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=timezone.utc)
-    return int(aware.timestamp())
 
 
 def _text(token: str | bytes) -> str:
@@ -220,32 +154,8 @@ def _decode(text: str) -> bytes:
     return raw
 
 
-def _check_spelling(token: str, *, parts: int, max_length: int) -> list[bytes]:
-    """Return what each part stands for. Raises :exc:`.InvalidToken` for a second spelling of a token."""
-    if len(token) > max_length or token.count(".") != parts - 1:
-        raise InvalidToken
-    return [_decode(part) for part in token.split(".")]
-
-
-def _json(raw: bytes) -> Any:
-    try:
-        return json.loads(raw)
-    except (ValueError, RecursionError):
-        raise InvalidToken from None
-
-
 def _row(encoded: Any) -> UUID:
     raw = _decode(encoded) if isinstance(encoded, str) else b""
     if len(raw) != _ID_LENGTH:
         raise InvalidToken
     return UUID(bytes=raw)
-
-
-def _session(text: Any) -> UUID:
-    try:
-        found = UUID(hex=text)
-    except (ValueError, TypeError, AttributeError):
-        raise InvalidToken from None
-    if found.hex != text:
-        raise InvalidToken
-    return found

@@ -17,6 +17,7 @@ from wtforms import BooleanField, DateField, DecimalField, IntegerField, StringF
 from wtforms.validators import Optional
 
 from flask_accountflow import models, store
+from flask_accountflow.access_tokens import AccessTokens, derived_keys
 from flask_accountflow.errors import Refusal
 from flask_accountflow.flow import Outcome, Services, Visit
 from flask_accountflow.flows import admin, login, logout, refresh, reset, signup, verify
@@ -33,12 +34,13 @@ from flask_accountflow.forms import (
     check,
     from_json,
 )
+from flask_accountflow.link_addresses import LinkAddresses
 from flask_accountflow.models import UserMixin
 from flask_accountflow.passwords import BcryptHasher, PasswordPolicy
 from flask_accountflow.settings import Settings
 from flask_accountflow.store.sessions import API
 from flask_accountflow.throttle import NoThrottle
-from flask_accountflow.tokens import AccessTokens, Links, RefreshTokens, derive
+from flask_accountflow.tokens import Links, RefreshTokens, derive
 
 START = datetime.datetime(2026, 11, 21, 8, 30, 0, tzinfo=datetime.timezone.utc)
 SECRET = "0123456789abcdef0123456789abcdef"
@@ -167,6 +169,7 @@ class Bench:
         self.services = self._build(**(parts if parts is not None else {}))
 
     def _build(self, **parts: Any) -> Services:
+        links = Links([SECRET])
         usual: dict[str, Any] = {
             "hasher": self.hasher,
             "policy": PasswordPolicy(),
@@ -185,8 +188,9 @@ class Bench:
                 begin=self.engine.begin,
                 outbox_key=derive(SECRET, "outbox"),
             ),
-            links=Links([SECRET]),
-            access_tokens=AccessTokens([SECRET], issuer="bench", audience="bench", max_age=900),
+            links=links,
+            addresses=LinkAddresses(links, self.settings),
+            access_tokens=AccessTokens(derived_keys([SECRET]), issuer="bench", audience="bench", max_age=900),
             refresh_tokens=RefreshTokens([SECRET]),
             emit=lambda name, **payload: self.events.append((name, payload)),
             kick=self._count_kick,

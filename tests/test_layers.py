@@ -17,7 +17,7 @@ ROOT = PACKAGE.name
 ROWS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("rules", "jwt_keys", "settings", "configuration"),
-    ("identity", "passwords", "tokens", "models", "counters", "throttle", "events"),
+    ("identity", "passwords", "tokens", "access_tokens", "link_addresses", "models", "counters", "throttle", "events"),
     ("store",),
     ("mail",),
     ("fields", "forms"),
@@ -38,6 +38,8 @@ FOLDERS = {"store", "mail", "web"}
 NEIGHBOURS: Mapping[str, set[str]] = {
     "settings": {"rules", "jwt_keys"},
     "configuration": {"settings", "jwt_keys"},
+    "access_tokens": {"tokens"},
+    "link_addresses": {"tokens"},
     "models": {"tokens"},
     "throttle": {"counters"},
     "forms": {"fields"},

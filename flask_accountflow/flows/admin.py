@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import FieldFault, Problem, Refusal
 from ..flow import Outcome, Services
-from ..forms import AccountForm, CreateUserForm, refused
+from ..forms import AccountForm, CreateUserForm, TestMailForm, refused
 from ..identity import Address
 from ..redeem import address_of
 from ..store.accounts import SIGNUP, Account
@@ -27,11 +27,14 @@ def create_user(services: Services, form: CreateUserForm) -> Outcome:
         if fault is not None:
             raise refused(form, [fault])
     password_hash = services.hasher.hash(password) if password else None
-    account = services.unit(lambda: _create(services, form, password_hash))
-    return Outcome("user_created", user(account), status=201)
+    account, links = services.unit(lambda: _create(services, form, password_hash))
+    return Outcome("user_created", {**user(account), **links}, status=201)
 
 
-def _create(services: Services, form: CreateUserForm, password_hash: str | None) -> Account:
+def _create(
+    services: Services, form: CreateUserForm, password_hash: str | None
+) -> tuple[Account, dict[str, str | None]]:
+    """Return the account, and its links where they are not to be mailed."""
     address, now, store = form.email.address, services.clock(), services.store
     holder = store.accounts.find(address.key)
     # An account that never proved the address gives way to one that did.
@@ -47,13 +50,39 @@ def _create(services: Services, form: CreateUserForm, password_hash: str | None)
     if account is None:
         raise Refusal("email_taken")
     services.announce("user_signed_up", user_id=str(account.id))
+    links = {}
     if password_hash is None:
         if not account.email_verified:
             _keep_invitation(services, account)
-        reset.queue(services, address, template="set_password", max_age=services.settings.verify_max_age)
+        max_age = services.settings.verify_max_age
+        links["reset_url"] = reset.queue(services, address, template="set_password", max_age=max_age)
     elif not account.email_verified:
-        verify.queue_again(services, address)
-    return account
+        links["activation_url"] = verify.queue_again(services, address)
+    return account, links if services.settings.return_token_in_response else {}
+
+
+def first_admin(services: Services, form: CreateUserForm) -> Outcome | None:
+    """Create an administrator unless there is one; None when there is.
+
+    An account whose address is proved is made one, and keeps its password.
+    """
+    if services.store.units.read(services.store.accounts.any_admin, release=True):
+        return None
+    form.is_admin.data = form.email_verified.data = True
+    try:
+        return create_user(services, form)
+    except Refusal as refusal:
+        if refusal.code != "email_taken":
+            raise
+    return _change(services, form.email.address, lambda account: {"is_admin": True})
+
+
+def send_test_mail(services: Services, form: TestMailForm) -> Outcome:
+    """Mail anybody a line that says that mail works. Only operators get here."""
+    services.throttle.reserve(mail_ip=services.visit.network)
+    draft = Draft(form.to.address, None, "test", by_operator=True, context=services.mail_context())
+    services.unit(lambda: services.notify(draft))
+    return Outcome("accepted", {"status": "accepted", "to": form.to.address.email}, status=202)
 
 
 def _keep_invitation(services: Services, account: Account) -> None:

@@ -26,21 +26,22 @@ def request(services: Services, form: AskForm) -> Outcome:
         address = address_of(link.account) if link is not None and link.account is not None else None
     else:
         address = form.email.address
+    url = None
     if address is not None:
         wanted = address
-        services.unit(lambda: queue(services, wanted))
-    return accepted(services, go="reset_sent", email=form.email.data)
+        url = services.unit(lambda: queue(services, wanted))
+    return accepted(services, form, go="reset_sent", reset_url=url)
 
 
-def queue(services: Services, address: Address, *, template: str = "reset", max_age: int | None = None) -> None:
-    """Queue a reset link; the same statements for every address."""
+def queue(services: Services, address: Address, *, template: str = "reset", max_age: int | None = None) -> str | None:
+    """Queue a reset link; the same statements for every address. Returns the link where it is not to be mailed."""
     account, holds_link = services.store.accounts.find_with_link(address.key, RESET, services.clock())
     refusal = None
     if account is None:
         refusal = "unknown"
     elif not account.is_active:
         refusal = "disabled"
-    services.post(
+    return services.post(
         Draft(
             address=address if account is None else address_of(account),
             account=account,
@@ -65,7 +66,7 @@ def show(services: Services, form: ResetForm) -> Outcome:
         "expires_at": link.expires_at,
         "password": {"min_length": services.settings.password_min_length},
     }
-    return Outcome("valid", data, page={"email": link.account.email})
+    return Outcome("valid", data, page={"email": link.account.email, "user": link.account})
 
 
 def run(services: Services, form: ResetForm) -> Outcome:

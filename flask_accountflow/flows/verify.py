@@ -57,7 +57,7 @@ def _run(services: Services, form: VerifyForm, link: Link) -> Outcome:
         raise dead(services, link)
     if form.discard.data:
         services.unit(lambda: services.store.links.use(link, services.clock(), DISCARDED))
-        return Outcome("discarded", _verified("discarded"), go="verify_done")
+        return Outcome("discarded", _verified("discarded"), go="verify_done", template="verify_done")
     password_hash = _chosen_password(services, form, link)
     account = link.account
     done = services.unit(lambda: _redeem(services, link, account, password_hash))
@@ -71,9 +71,11 @@ def _run(services: Services, form: VerifyForm, link: Link) -> Outcome:
         "verified",
         _verified("verified", next_page=link.payload.get("next")),
         go="after_login" if sign_in is not None else "verify_done",
+        template="verify_done",
         next=link.payload.get("next"),
         sign_in=sign_in,
         email=proved.email,
+        page={"user": proved},
     )
 
 
@@ -168,26 +170,33 @@ def _verified(status: str, *, next_page: str | None = None) -> dict[str, Any]:
 def resend(services: Services, form: AskForm) -> Outcome:
     """Mail another link. The answer is the same for every address and every link."""
     services.throttle.reserve(mail_ip=services.visit.network)
+    address, payload = None, None
     if form.token.data:
         link = link_to_renew(services, SIGNUP, form.token.text)
         if link is not None and link.account is not None:
             address, payload = address_of(link.account), link.payload
-            services.unit(lambda: queue_again(services, address, copy=payload))
     else:
         address = form.email.address
-        services.unit(lambda: queue_again(services, address))
-    return accepted(services, go="signup_sent", email=form.email.data)
+    url = None
+    if address is not None:
+        wanted = address
+        url = services.unit(lambda: queue_again(services, wanted, copy=payload))
+    return accepted(services, form, go="signup_sent", activation_url=url)
 
 
-def accepted(services: Services, *, go: str, email: str | None) -> Outcome:
-    """Return the answer to every request for a mail."""
+def accepted(
+    services: Services, form: AskForm, *, go: str, activation_url: str | None = None, reset_url: str | None = None
+) -> Outcome:
+    """Return the answer to every request for a mail. The addresses are there where nothing is mailed."""
     data = {
         "status": "accepted",
         "resend_after": services.settings.resend_after,
         "detail": "If an account matches, an email is on its way.",
-        "reset_url": None,
+        "activation_url": activation_url,
+        "reset_url": reset_url,
     }
-    return Outcome("accepted", data, status=202, go=go, email=email)
+    link = activation_url if activation_url is not None else reset_url
+    return Outcome("accepted", data, status=202, go=go, email=form.email.data, page={"link": link})
 
 
 def queue_again(
@@ -196,17 +205,17 @@ def queue_again(
     *,
     verified_template: str = "already_verified",
     copy: Mapping[str, Any] | None = None,
-) -> None:
+) -> str | None:
     """Queue a link for the address's newest sign-up, or for the one that ``copy`` is the payload of.
 
-    A sign-up from this very browser comes before a newer one from elsewhere.
+    A sign-up from this very browser comes before a newer one from elsewhere. Returns what :func:`queue` does.
     """
     account, holds_link = services.store.accounts.find_with_link(address.key, SIGNUP, services.clock())
     since = services.since(services.settings.unverified_max_age)
     attempts = services.store.links.newest_attempts(address.key, since)
     own = [payload for payload in attempts if payload.get("nonce") == services.visit.nonce is not None]
     payload = copy if copy is not None else next(iter([*own, *attempts]), None)
-    queue(services, address, account, payload, holds_link=holds_link, verified_template=verified_template)
+    return queue(services, address, account, payload, holds_link=holds_link, verified_template=verified_template)
 
 
 def queue(
@@ -217,8 +226,11 @@ def queue(
     *,
     holds_link: bool,
     verified_template: str,
-) -> None:
-    """Queue what an address gets that wants to be confirmed; the same statements for every address."""
+) -> str | None:
+    """Queue what an address gets that wants to be confirmed; the same statements for every address.
+
+    Returns the link where it is not to be mailed.
+    """
     verified = account is not None and account.email_verified
     refusal = None
     if account is None:
@@ -239,4 +251,4 @@ def queue(
         locale=services.locale_of(account),
         context=services.mail_context(),
     )
-    services.post(draft)
+    return services.post(draft)

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import datetime, timedelta
+from uuid import uuid4
 
 from ..errors import MailDeferred, MailFault, MailRejected
 from ..store.queue import Queue, Waiting, scrub
@@ -67,6 +68,30 @@ class Deliverer:
             if not batch or tried < len(batch):
                 break
         return handled
+
+    def send_now(self, template: str, to_addr: str) -> MailFault | None:
+        """Send a mail without a link that is in no outbox, and return why it was not handed over, if it was not."""
+        now, lease_id = self._clock(), uuid4()
+        host = to_addr.rpartition("@")[2]
+        mail = Waiting(
+            id=0,
+            lease_id=lease_id,
+            template=template,
+            to_addr=to_addr,
+            locale=None,
+            context={},
+            message_id=f"{lease_id.hex}@{host}",
+            created_at=now,
+            expires_at=now,
+            attempts=1,
+            user=None,
+            link=None,
+        )
+        try:
+            with self._transport.connect() as connection:
+                return self._send(connection, self._render(mail))
+        except Exception as error:  # whatever a transport or a template of the app raises
+            return MailDeferred(_reason(error))
 
     def pause(self, longest: float) -> float:
         """Return for how many seconds nothing will be due: at least 1, at most ``longest``."""

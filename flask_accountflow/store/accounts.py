@@ -142,6 +142,7 @@ class Accounts:
         )
         self._find_with_link = self._find.add_columns(live.label("holds_link"))
         self._find_for_login = self._login_statement(token, by_key)
+        self._any_admin = sa.select(sa.exists().where(column["is_admin"]))
         self._change = sa.update(tables.user).where(
             self._columns.key == sa.bindparam("af_account"), column["stamp"] == sa.bindparam("af_stamp")
         )
@@ -177,6 +178,10 @@ class Accounts:
         """Return the account with this primary key."""
         row = self._units.execute(self._get, {"id": account_id}).mappings().first()
         return None if row is None else self._columns.account(row)
+
+    def any_admin(self) -> bool:
+        """Tell whether there is an administrator."""
+        return bool(self._units.execute(self._any_admin, {}).scalar())
 
     def find_with_link(
         self, key: str, purpose: str, now: datetime, *, lock: bool = False
@@ -224,6 +229,10 @@ class Accounts:
         hook(user)
         session.flush()  # here a fault of what the hook has added is not taken for one of ours
         return self.from_entity(user)
+
+    def entity(self, account: Account) -> Any:
+        """Return the app's entity of an account."""
+        return self._units.read(lambda: self._units.session().get(self._model, account.id))
 
     def from_entity(self, user: Any) -> Account:
         """Return the account that ``user`` is the entity of."""

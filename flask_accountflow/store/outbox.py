@@ -27,6 +27,9 @@ from .links import DECOY, Links
 from .queue import DROPPED, PENDING
 from .unit import Units
 
+#: Why a mail was not written to anybody: its link stands in the answer (ACCOUNTFLOW_RETURN_TOKEN_IN_RESPONSE).
+RETURNED = "returned"
+
 #: A notice that could not be delivered for this long, in seconds, is old news.
 NOTICE_MAX_AGE = 3 * DAY
 
@@ -47,6 +50,10 @@ class Draft:
     refusal: str | None = None
     #: Whether the mail carries the link. A notice with a row only balances the statements.
     carries_link: bool = True
+    #: Whether the answer holds the link, so that nothing is mailed.
+    is_returned: bool = False
+    #: Whether an operator has named the recipient. Others only ever cause mails to the address of an account.
+    by_operator: bool = False
     #: Whether the address holds a live link of this purpose, so that a cap harms nobody.
     holds_link: bool = True
     locale: str | None = None
@@ -59,7 +66,7 @@ class Posted:
 
     mail_id: int
     link_id: uuid.UUID | None
-    #: None when the mail is on its way; else ``unknown``, ``disabled``, ``duplicate`` or ``capped``.
+    #: None when the mail is on its way; else ``unknown``, ``disabled``, ``duplicate``, ``capped`` or ``returned``.
     dropped: str | None
 
 
@@ -107,17 +114,20 @@ class Outbox:
         to_key = self.address_key(draft.address.key)
         capped = self._capped(draft, to_key, now)  # counted for every address, needed or not
         dropped = draft.refusal if draft.refusal is not None else capped
+        if dropped is None and draft.is_returned:
+            dropped = RETURNED
         link_id = None if draft.purpose is None else random_id()
         mail_id, dropped = self._add_mail(draft, to_key, link_id, dropped, now)
         if link_id is not None:
-            self._add_link(draft, to_key, link_id, dropped, now)
+            self._add_link(draft, to_key, link_id, now, is_decoy=dropped not in {None, RETURNED})
         return Posted(mail_id, link_id, dropped)
 
     def notify(self, draft: Draft, now: datetime) -> Posted:
         """Write a notice, which no cap holds back."""
         to_key = self.address_key(draft.address.key)
-        values = self._mail_values(draft, to_key, None, None, now)
-        return Posted(self._insert_mail(values), None, None)
+        dropped = RETURNED if draft.is_returned else None
+        values = self._mail_values(draft, to_key, None, dropped, now)
+        return Posted(self._insert_mail(values), None, dropped)
 
     def _capped(self, draft: Draft, to_key: str, now: datetime) -> str | None:
         """Return ``duplicate`` or ``capped`` when this address has had enough of this kind."""
@@ -159,8 +169,8 @@ class Outbox:
             "user_id": None if account is None else account.id,
             "token_id": link_id if draft.carries_link else None,
             "template": draft.template,
-            # Only what is to be mailed holds an address: the one that the account has stored.
-            "to_addr": None if dropped is not None or account is None else draft.address.email,
+            # Only what is to be mailed holds an address: the one that the account has stored, or an operator's.
+            "to_addr": draft.address.email if dropped is None and (account is not None or draft.by_operator) else None,
             "to_key": to_key,
             "slot": None,
             "locale": draft.locale,
@@ -174,9 +184,9 @@ class Outbox:
             "last_error": dropped,
         }
 
-    def _add_link(self, draft: Draft, to_key: str, link_id: uuid.UUID, dropped: str | None, now: datetime) -> None:
+    def _add_link(self, draft: Draft, to_key: str, link_id: uuid.UUID, now: datetime, *, is_decoy: bool) -> None:
         account = draft.account
-        is_decoy = dropped is not None or not draft.carries_link
+        is_decoy = is_decoy or not draft.carries_link
         self._links.add(
             {
                 "id": link_id,

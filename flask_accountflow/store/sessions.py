@@ -49,6 +49,15 @@ class Login:
         return self.revoked_at is None and self.expires_at > now
 
 
+@dataclass(frozen=True)
+class Device:
+    """A login with what is known of where it is used."""
+
+    login: Login
+    ip: str | None
+    user_agent: str | None
+
+
 class Sessions:
     """All SQL about logins."""
 
@@ -82,6 +91,20 @@ class Sessions:
             .values(generation=login.c.generation + 1, rotated_at=sa.bindparam("now"), last_seen_at=sa.bindparam("now"))
         )
         self._revoke = sa.update(login).where(*alive).values(revoked_at=sa.bindparam("now"))
+        self._revoke_one = (
+            sa.update(login)
+            .where(*alive, login.c.user_id == sa.bindparam("owner"))
+            .values(revoked_at=sa.bindparam("now"))
+        )
+        theirs = (login.c.user_id == sa.bindparam("owner"), login.c.revoked_at.is_(None))
+        self._revoke_all = sa.update(login).where(*theirs).values(revoked_at=sa.bindparam("now"))
+        self._login_id = login.c.id
+        living = (*theirs, login.c.stamp == sa.bindparam("stamp"), login.c.expires_at > sa.bindparam("now"))
+        self._list = (
+            sa.select(*labelled, login.c.ip, login.c.user_agent)
+            .where(*living)
+            .order_by(login.c.last_seen_at.desc(), login.c.created_at.desc(), login.c.id)
+        )
         self._touch = (
             sa.update(login)
             .where(by_id, login.c.last_seen_at < sa.bindparam("before"))
@@ -146,6 +169,20 @@ class Sessions:
     def revoke(self, login_id: uuid.UUID, now: datetime) -> bool:
         """End a login; False when it was over."""
         return self._units.changed(self._revoke, {"login": login_id, "now": now})
+
+    def revoke_of(self, account_id: Any, login_id: uuid.UUID, now: datetime) -> bool:
+        """End a login of this account; False when it was over, or is another's."""
+        return self._units.changed(self._revoke_one, {"login": login_id, "owner": account_id, "now": now})
+
+    def revoke_all(self, account_id: Any, now: datetime, *, keep: uuid.UUID | None = None) -> None:
+        """End every login of an account but the one to ``keep``."""
+        statement = self._revoke_all if keep is None else self._revoke_all.where(self._login_id != keep)
+        self._units.execute(statement, {"owner": account_id, "now": now})
+
+    def living(self, account: Account, now: datetime) -> list[Device]:
+        """Return where the account is logged in, the one used last first."""
+        rows = self._units.execute(self._list, {"owner": account.id, "stamp": account.stamp, "now": now})
+        return [Device(Login.from_row(row), row["ip"], row["user_agent"]) for row in rows.mappings()]
 
     def touch(self, login_id: uuid.UUID, now: datetime, before: datetime) -> None:
         """Note that the login was used, on a connection of its own, when the note is older than ``before``.

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from flask import Blueprint, Flask, Response, request
+from flask import Blueprint, Flask, Response, jsonify, request
 from flask.globals import request_ctx
 from jinja2 import ChoiceLoader, FileSystemLoader, PrefixLoader
 from werkzeug.exceptions import HTTPException
@@ -16,7 +16,7 @@ from ..errors import Refusal
 from ..flow import Action
 from ..mail.transports import RecordingTransport
 from . import inbox, origin
-from .headers import protect
+from .headers import protect, publish
 from .redirects import asked
 from .view import ActionView, Web
 
@@ -42,10 +42,13 @@ def build(web: Web, actions: Iterable[Action], recorded: RecordingTransport | No
     default = PrefixLoader({"accountflow": PrefixLoader({"default": FileSystemLoader(_TEMPLATES / "accountflow")})})
     blueprint.jinja_loader = ChoiceLoader([FileSystemLoader(_TEMPLATES), default])
     for action in actions:
-        methods = [*(["GET"] if action.page is not None else []), *(["POST"] if action.run is not None else [])]
+        is_shown = action.page is not None or action.show is not None
+        methods = [*(["GET"] if is_shown else []), *([action.method] if action.run is not None else [])]
         view = ActionView.as_view(action.name, web, action)
         blueprint.add_url_rule(action.rule, view_func=view, methods=methods)
     blueprint.add_url_rule("/csrf", endpoint="csrf", view_func=_csrf_view(web))
+    if web.services.access_tokens.public_keys:
+        blueprint.add_url_rule("/jwks.json", endpoint="jwks", view_func=_jwks_view(web))
     if recorded is not None:
         inbox.mount(blueprint, web, recorded)
     if prefix:
@@ -81,12 +84,27 @@ class _Rest(BaseConverter):
 def _csrf_view(web: Web) -> Callable[[], Any]:
     def csrf() -> Response | dict[str, str]:
         """Return the token that a program in a browser sends with the session cookie."""
-        accept = request.accept_mimetypes
-        if accept.provided and not accept.quality("application/json"):
+        if _is_ruled_out("application/json"):
             return web.refuse(Refusal("not_acceptable"))
         return {"csrf_token": web.pages.form_token(), "header": origin.HEADER}
 
     return csrf
+
+
+def _jwks_view(web: Web) -> Callable[[], Response]:
+    def jwks() -> Response:
+        """Return the keys that other services check access tokens with (RFC 7517 section 5)."""
+        if _is_ruled_out("application/json", "application/jwk-set+json"):
+            return web.refuse(Refusal("not_acceptable"))
+        return publish(jsonify(keys=web.services.access_tokens.public_keys))
+
+    return jwks
+
+
+def _is_ruled_out(*kinds: str) -> bool:
+    """Tell whether the caller takes none of these media types."""
+    accept = request.accept_mimetypes
+    return accept.provided and not any(accept.quality(kind) for kind in kinds)
 
 
 def _rest_view(web: Web) -> Callable[..., Response]:

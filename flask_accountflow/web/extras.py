@@ -9,8 +9,9 @@ from flask import session, url_for
 
 from .. import sessions
 from ..flow import Services
+from ..flows.sessions import devices
 from .redirects import asked
-from .words import in_words
+from .words import device_in_words, in_words
 
 Extra = Callable[[Services, Mapping[str, Any]], dict[str, Any]]
 
@@ -19,17 +20,24 @@ def _typed_email() -> str | None:
     return session.get(sessions.EMAIL)
 
 
+def _link() -> str | None:
+    """Return the link that was not mailed, once."""
+    link: str | None = session.pop(sessions.LINK, None)
+    return link
+
+
 def _signup_sent(services: Services, data: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "email": _typed_email(),
         "expires_in_text": in_words(services.settings.verify_max_age),
         "sender": services.settings.mail_sender_name or services.settings.mail_sender or None,
         "unverified": asked("unverified") is not None,
+        "link": _link(),
     }
 
 
 def _reset_sent(services: Services, data: Mapping[str, Any]) -> dict[str, Any]:
-    return {"email": _typed_email(), "new_link_url": url_for("accountflow.reset_request")}
+    return {"email": _typed_email(), "new_link_url": url_for("accountflow.reset_request"), "link": _link()}
 
 
 def _reset_done(services: Services, data: Mapping[str, Any]) -> dict[str, Any]:
@@ -51,6 +59,22 @@ def _verify(services: Services, data: Mapping[str, Any]) -> dict[str, Any]:
     return {"other_user": None if found is None else found.user.email}
 
 
+def _account(services: Services, data: Mapping[str, Any]) -> dict[str, Any]:
+    """Say where the person is logged in, in words."""
+    account = services.visit.account
+    found = [] if account is None else devices(services, account)
+    return {
+        "sessions": [
+            {
+                **one,
+                "device": device_in_words(one["user_agent"]),
+                "end_url": url_for("accountflow.end_session", id=one["id"]),
+            }
+            for one in found
+        ]
+    }
+
+
 #: By the name of the page.
 EXTRAS: Mapping[str, Extra] = {
     "signup_sent": _signup_sent,
@@ -58,4 +82,5 @@ EXTRAS: Mapping[str, Extra] = {
     "reset_done": _reset_done,
     "verify_done": _verify_done,
     "verify": _verify,
+    "account": _account,
 }

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from functools import wraps
 from typing import ParamSpec, TypeVar, cast
 
 from flask import Response, abort, after_this_request, current_app
 
 from ..errors import Refusal
-from ..sessions import current_user
+from ..sessions import current, current_user, services
 from .view import Web
 
 P = ParamSpec("P")
@@ -51,6 +52,24 @@ def admin_required(view: Callable[P, R]) -> Callable[P, R]:
     def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
         if not current_user.is_admin:
             _stop(Refusal("forbidden"))
+        return cast(R, current_app.ensure_sync(view)(*args, **kwargs))
+
+    return login_required(guarded)
+
+
+def fresh_login_required(view: Callable[P, R]) -> Callable[P, R]:
+    """Let only people in who typed their password within ``ACCOUNTFLOW_FRESH_MAX_AGE`` seconds.
+
+    Others are asked for it: a browser at ``/login/fresh``, and sent back after that; a program by 401
+    ``fresh_login_required``, with the challenge of RFC 9470.
+    """
+
+    @wraps(view)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+        found, tools = current(), services()
+        max_age = timedelta(seconds=tools.settings.fresh_max_age)
+        if found is None or found.login.authenticated_at + max_age <= tools.clock():
+            _stop(Refusal("fresh_login_required"))
         return cast(R, current_app.ensure_sync(view)(*args, **kwargs))
 
     return login_required(guarded)

@@ -13,13 +13,28 @@ CONTENT_SECURITY_POLICY = (
 )
 #: A year, in seconds: what hstspreload.org asks for at least.
 _HSTS = "max-age=31536000"
+#: What is public is kept for this long, in seconds; PyJWT's client keeps keys as long by itself.
+_PUBLIC_AGE = 300
+
+
+def publish(response: Response) -> Response:
+    """Let caches keep an answer that is the same for everybody.
+
+    Not for a caller with cookies: Flask may renew the session cookie with any answer, and a cache would hand
+    it to others.
+    """
+    if not request.cookies:
+        response.headers["Cache-Control"] = f"public, max-age={_PUBLIC_AGE}"
+    return response
 
 
 def protect(response: Response, settings: Settings) -> Response:
-    """Add what keeps an answer private and a page safe; what the host has set stays."""
+    """Add what keeps an answer private, unless it was published, and a page safe; what the host has set stays."""
     headers = response.headers
-    headers["Cache-Control"] = "no-store"
-    response.vary.update(("Accept", "Cookie"))
+    response.vary.add("Accept")
+    if not response.cache_control.public:
+        headers["Cache-Control"] = "no-store"
+        response.vary.add("Cookie")
     headers.setdefault("X-Content-Type-Options", "nosniff")
     if settings.hsts and request.is_secure:
         headers.setdefault("Strict-Transport-Security", _HSTS)

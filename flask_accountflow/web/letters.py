@@ -7,26 +7,22 @@ from typing import Any
 
 from jinja2 import Environment
 
+from ..link_addresses import LinkAddresses
 from ..mail.letter import Letter
 from ..settings import Settings
 from ..store.queue import Waiting
-from ..tokens import Links
+from .seed_names import MAILS
 from .words import in_words
-
-#: Where a link's page is, below the prefix, by the purpose of the link.
-_PATHS = {"signup": "/verify/", "reset": "/password-reset/"}
-
-# Only in debug can both be unknown: the mail was queued without a request and without BASE_URL.
-_NOWHERE = "http://127.0.0.1:5000"
 
 
 class LetterRenderer:
     """Renders mails by the templates in ``accountflow/mail``, which the app may override by name."""
 
-    def __init__(self, environment: Environment, settings: Settings, links: Links) -> None:
+    def __init__(self, environment: Environment, settings: Settings, addresses: LinkAddresses) -> None:
         self._environment = environment
         self._settings = settings
-        self._links = links
+        self._addresses = addresses
+        self._other_names = MAILS if settings.seed_aliases else {}
 
     def __call__(self, waiting: Waiting) -> Letter:
         """Return the letter of a waiting mail."""
@@ -49,11 +45,11 @@ class LetterRenderer:
         )
 
     def _render(self, name: str, context: Mapping[str, Any]) -> str:
-        return self._environment.get_template(f"accountflow/mail/{name}").render(context)
+        names = [self._other_names[name], name] if name in self._other_names else [name]
+        return self._environment.select_template([f"accountflow/mail/{name}" for name in names]).render(context)
 
     def _context(self, waiting: Waiting, link: str | None) -> dict[str, Any]:
-        settings, row = self._settings, waiting.link
-        pages = self._base(waiting) + settings.url_prefix
+        settings, row, origin = self._settings, waiting.link, _origin(waiting)
         return {
             "site_name": settings.site_name,
             "support_email": settings.support_email,
@@ -63,28 +59,23 @@ class LetterRenderer:
             "email": waiting.to_addr,
             "user": waiting.user,
             "link": link,
+            # The names that the link has by its purpose, and in the tempest SDK's templates.
+            "activation_url": link if row is not None and row.purpose == "signup" else None,
+            "reset_url": link if row is not None and row.purpose == "reset" else None,
+            "min_length": settings.password_min_length,
             "expires_at": None if row is None else row.expires_at,
             "life_text": "" if row is None else in_words(int((row.expires_at - row.created_at).total_seconds())),
-            "login_url": self._login(waiting, pages),
-            "reset_request_url": f"{pages}/password-reset/request",
+            "login_url": self._addresses.login(origin),
+            "reset_request_url": self._addresses.page("/password-reset/request", origin),
             "happened_at": waiting.created_at,
         }
-
-    def _base(self, waiting: Waiting) -> str:
-        return self._settings.base_url or str(waiting.context.get("origin", _NOWHERE))
-
-    def _login(self, waiting: Waiting, pages: str) -> str:
-        address = self._settings.login_url
-        if address is None:
-            return f"{pages}/login"
-        return self._base(waiting) + address if address.startswith("/") else address
 
     def _link(self, waiting: Waiting) -> str | None:
         row = waiting.link
         if row is None:
             return None
-        token = self._links.make(row.purpose, row.row_id, row.created_at)
-        template = {"signup": self._settings.verify_url, "reset": self._settings.reset_url}[row.purpose]
-        if template is not None:
-            return template.replace("{token}", token)
-        return self._base(waiting) + self._settings.url_prefix + _PATHS[row.purpose] + token
+        return self._addresses.link(row.purpose, row.row_id, row.created_at, _origin(waiting))
+
+
+def _origin(waiting: Waiting) -> str | None:
+    return waiting.context.get("origin")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flask import Response, make_response, redirect, render_template, request, session, url_for
+from werkzeug.local import LocalProxy
 from wtforms import Form
 
 from .. import sessions
@@ -14,11 +15,15 @@ from ..errors import FieldFault, Refusal
 from ..flow import Action, Outcome, Services, Visit
 from ..forms import check, from_browser
 from ..models import EMAIL_LENGTH
+from ..sessions import current_user
+from ..store.accounts import Account
 from ..store.sessions import BROWSER
 from . import origin
 from .extras import EXTRAS
+from .negotiation import FORM_TYPES
 from .programs import add_headers
 from .redirects import asked, destination, here, login_address, rooted, safe_next
+from .seed_names import page_names
 from .site import Site
 from .visits import form_meta, plain_visit
 from .words import in_words
@@ -35,7 +40,6 @@ _FOREIGN = {"csrf_failed", "cross_origin_blocked"}
 #: Pages whose forms carry no token, since links work in a browser without cookies; and the one that has no form:
 #: a cookie that it set would replace the one which a browser keeps back from another site's post.
 _WITHOUT_TOKEN = frozenset({"verify", "reset_form", "error"})
-_FORM_TYPES = frozenset({"application/x-www-form-urlencoded", "multipart/form-data"})
 #: Where a person who was refused asks for another link, by the purpose of the refused one.
 _RENEW = {"signup": "resend", "reset": "reset_request"}
 
@@ -73,7 +77,7 @@ class Pages:
 
     def read(self, services: Services, action: Action, fixed: Mapping[str, str]) -> Form | None:
         """Return the form that the browser posted."""
-        if request.content_length and request.mimetype not in _FORM_TYPES:
+        if request.content_length and request.mimetype not in FORM_TYPES:
             raise Refusal("unsupported_media_type")
         form_class = action.form if action.form is not None else Form
         return from_browser(form_class, request.form, form_meta(services), **fixed)
@@ -96,6 +100,8 @@ class Pages:
         """Return a page, or send the browser on after a post."""
         if request.method == "POST":
             return self._go(services, outcome, form)
+        if outcome.sign_in is not None:
+            sessions.begin(outcome.sign_in)
         page = outcome.template if outcome.template is not None else action.page
         return self._page(services, action, str(page), outcome=outcome, form=form)
 
@@ -106,6 +112,8 @@ class Pages:
             sessions.begin(outcome.sign_in)
         elif outcome.email is not None:
             session[sessions.EMAIL] = outcome.email
+        if outcome.page.get("link") is not None:
+            session[sessions.LINK] = outcome.page["link"]
         name = outcome.go if outcome.go is not None else "me"
         wanted = safe_next(outcome.next or _asked_next(form), services.settings)
         address = destination(name, services.settings, wanted)
@@ -117,6 +125,8 @@ class Pages:
         """Return the page that says no and how to go on; a form comes back with its input."""
         if refusal.code == "authentication_required":
             return self.to_login(services)
+        if refusal.code == "fresh_login_required":
+            return make_response(redirect(url_for("accountflow.login_fresh", next=_wanted()), code=303))
         email = refusal.data.get("email") or (form["email"].data if form is not None and "email" in form else None)
         is_ours = action is not None and action.guard == "form" and refusal.code not in _FOREIGN
         if is_ours and isinstance(email, str) and len(email) <= EMAIL_LENGTH:
@@ -142,8 +152,7 @@ class Pages:
 
     def to_login(self, services: Services) -> Response:
         """Send a stranger to the login page, and afterwards back to here."""
-        wanted = here() if request.method in {"GET", "HEAD"} else None
-        return make_response(redirect(login_address(services.settings, wanted), code=303))
+        return make_response(redirect(login_address(services.settings, _wanted()), code=303))
 
     def _page(
         self,
@@ -166,9 +175,11 @@ class Pages:
             form["email"].data = session.get(sessions.EMAIL)
         if page in EXTRAS:
             data |= EXTRAS[page](services, data)
+        links = _links(services, wanted)
         context = {
             **self.frame(services),
-            "links": _links(services, wanted),
+            **_plain(data, links, refusal, services),
+            "links": links,
             "form": form,
             "csrf_token": self._token(page),
             "next": wanted,
@@ -176,7 +187,8 @@ class Pages:
             "problem": None if refusal is None or page in _LINK_PAGES.values() else _shown(refusal, form),
             "data": data,
         }
-        return make_response(render_template(f"accountflow/{page}.html", **context), status)
+        names = page_names(page, data.get("purpose")) if services.settings.seed_aliases else [page]
+        return make_response(render_template([f"accountflow/{name}.html" for name in names], **context), status)
 
     def _token(self, page: str) -> str:
         """Return the token of the page's forms."""
@@ -190,6 +202,11 @@ class Pages:
     def frame(self, services: Services) -> dict[str, Any]:
         """Return what a page without a form has around it."""
         return {**self._site.frame(services), "links": _links(services, None), "problem": None, "notice": None}
+
+
+def _wanted() -> str | None:
+    """Return where to come back to after a login; what was posted is not posted again."""
+    return here() if request.method in {"GET", "HEAD"} else None
 
 
 def _page_of(action: Action | None, refusal: Refusal) -> tuple[str, bool]:
@@ -218,6 +235,26 @@ def _way_on(refusal: Refusal, action: Action | None) -> dict[str, Any]:
     return data
 
 
+def _plain(
+    data: Mapping[str, Any], links: Mapping[str, str | None], refusal: Refusal | None, services: Services
+) -> dict[str, Any]:
+    """Return what is at hand under plain names on every page, for templates of the app's own."""
+    return {
+        "user": _entity(services, data["user"]) if "user" in data else current_user,
+        "expires_at": data.get("expires_at"),
+        "login_url": links["login"],
+        "form_action": request.script_root + request.path,
+        "min_length": services.settings.password_min_length,
+        "reason": None if refusal is None else refusal.title,
+        "error": refusal.fields[0].detail if refusal is not None and refusal.fields else None,
+    }
+
+
+def _entity(services: Services, account: Account) -> Any:
+    """Return the app's own user, who is looked up only where a template asks."""
+    return LocalProxy(lambda: services.store.accounts.entity(account))
+
+
 def _asked_next(form: Form | None) -> str | None:
     """Return the ``next`` of the form, or of the address. Not ``request.values``: the body may be too large to read."""
     posted = form["next"].data if form is not None and "next" in form else None
@@ -243,12 +280,13 @@ def _shown_fault(fault: FieldFault, form: Form | None) -> ShownFault:
 def _links(services: Services, wanted: str | None) -> dict[str, str | None]:
     settings = services.settings
     return {
-        "login": login_address(settings, wanted),
+        "login": None if settings.login_url == "" else login_address(settings, wanted),
         "signup": url_for("accountflow.signup", next=wanted) if settings.signup_enabled else None,
         "signup_sent": url_for("accountflow.signup_sent"),
         "resend": url_for("accountflow.resend", next=wanted),
         "reset_request": url_for("accountflow.reset_request", next=wanted),
         "logout": url_for("accountflow.logout"),
         "me": url_for("accountflow.me"),
+        "end_other_sessions": url_for("accountflow.end_other_sessions"),
         "after_login": rooted(settings.after_login),
     }

@@ -135,6 +135,10 @@ def add_headers(services: Services, response: Response, refusal: Refusal) -> Res
 def _challenge(services: Services, request: Request, refusal: Refusal) -> str:
     """Return the challenge of RFC 6750 section 3: an error only for a token that was sent."""
     realm = services.settings.site_name.encode("ascii", "ignore").decode().replace("\\", "").replace('"', "")
+    if refusal.code == "fresh_login_required":
+        # RFC 9470 section 3: how old a login may be, in seconds.
+        max_age = services.settings.fresh_max_age
+        return f'Bearer realm="{realm}", error="insufficient_user_authentication", max_age={max_age}'
     sent = sessions.bearer_token() is not None or refusal.code == "token_invalid"
     return f'Bearer realm="{realm}"' + (', error="invalid_token"' if sent else "")
 

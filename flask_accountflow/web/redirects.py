@@ -78,7 +78,7 @@ def asked(name: str) -> str | None:
 
 def login_address(settings: Settings, next_page: str | None = None) -> str:
     """Return the address of the login page."""
-    if settings.login_url is None:
+    if not settings.login_url:
         return url_for("accountflow.login", next=next_page)
     address = rooted(settings.login_url)
     if next_page is None:

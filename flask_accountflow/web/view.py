@@ -19,7 +19,7 @@ from .. import sessions
 from ..errors import Refusal
 from ..flow import Action, Outcome, Services, Visit
 from .body import MAX_BYTES
-from .negotiation import wants_json
+from .negotiation import looks_ahead, wants_json
 from .pages import Pages
 from .programs import Programs
 from .redirects import asked, destination, safe_next
@@ -114,9 +114,39 @@ class _Call:
     def answer(self) -> Response:
         if self._format.name not in self._action.formats:
             raise Refusal("not_acceptable")
-        if request.method == "POST":
+        self._admit()
+        if request.method not in {"GET", "HEAD"}:
             return self._post()
-        return self._get()
+        return self._open() if self._opening_runs() else self._get()
+
+    def _admit(self) -> None:
+        """Refuse who may not use this action, before anything of the request is looked at."""
+        if not self._action.needs_login:
+            return
+        found = sessions.current()
+        if found is None:
+            raise Refusal("authentication_required")
+        if self._action.needs_admin and not found.user.is_admin:
+            raise Refusal("forbidden")
+
+    def _opening_runs(self) -> bool:
+        """Tell whether this GET is to do what the page's button does: never for a program, or what looks ahead."""
+        switch = self._action.opening_runs
+        is_wanted = switch is not None and getattr(self._services.settings, switch)
+        return is_wanted and self._format.name == "html" and request.method == "GET" and not looks_ahead(request)
+
+    def _open(self) -> Response:
+        """Do what the button does. Who opens a link may have been sent here: the browser's nonce does not count."""
+        self._form = self._format.read(self._services, self._action, self._fixed)
+        services = self._serve(self._form)
+        services = replace(services, visit=replace(services.visit, nonce=None))
+        try:
+            outcome = self._run(services)
+        except Refusal as refusal:
+            if refusal.code != "validation_failed":
+                raise
+            return self._get()  # it takes a password to go on
+        return self._format.answer(services, self._action, outcome, self._form)
 
     def refuse(self, refusal: Refusal) -> Response:
         form = self._form if self._form is not None else self._blank()
@@ -132,24 +162,32 @@ class _Call:
         return self._format.answer(services, self._action, outcome, self._form)
 
     def _post(self) -> Response:
-        if self._action.run is None:
-            raise AssertionError("the rule of an action that runs nothing serves no POST")
         self._form = self._format.read(self._services, self._action, self._fixed)
         self._format.protect(self._services, self._action, self._form)
         if self._form is not None:
             self._format.check(self._form)
         services = self._serve(self._form)
-        outcome = self._action.run(services, self._form)
-        return self._format.answer(services, self._action, outcome, self._form)
+        return self._format.answer(services, self._action, self._run(services), self._form)
+
+    def _run(self, services: Services) -> Outcome:
+        if self._action.run is None:
+            raise AssertionError("the rule of an action that runs nothing only serves GET")
+        return self._action.run(services, self._form)
 
     def _serve(self, form: Form | None) -> Services:
         """Return the services as this visitor may use them."""
         visit = self._format.visit(self._services, form)
         if self._action.needs_login:
-            found = sessions.current()
-            account = None if found is None else self._services.store.accounts.from_entity(found.user)
-            visit = replace(visit, account=account)
+            visit = self._known(visit)
         return replace(self._services, visit=visit, own=True)
+
+    def _known(self, visit: Visit) -> Visit:
+        """Return the visit with who it is. What is opened in the place of a login is of its kind."""
+        found = sessions.current()
+        if found is None:
+            return visit
+        account = self._services.store.accounts.from_entity(found.user)
+        return replace(visit, account=account, kind=found.login.kind)
 
     def _blank(self) -> Form | None:
         if self._action.form is None:

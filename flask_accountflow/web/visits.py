@@ -20,6 +20,7 @@ def form_meta(services: Services) -> Mapping[str, Any]:
     return {
         "policy": services.policy,
         "allow_special": settings.email_allow_special,
+        "seed_aliases": settings.seed_aliases,
         "defaults": {"remember": settings.remember_default},
     }
 

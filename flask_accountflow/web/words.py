@@ -1,4 +1,4 @@
-"""Times as people say them."""
+"""Times and devices as people say them."""
 
 from __future__ import annotations
 
@@ -15,6 +15,40 @@ def in_words(seconds: int) -> str:
             number = -(-seconds // size)
             return f"{number} {name}{'' if number == 1 else 's'}"
     return "a moment"
+
+
+# The first that fits; browsers carry the names of others beside their own.
+_BROWSERS = (
+    ("Edg", "Edge"),
+    ("OPR/", "Opera"),
+    ("SamsungBrowser", "Samsung Internet"),
+    ("Firefox/", "Firefox"),
+    ("FxiOS", "Firefox"),
+    ("Chrome/", "Chrome"),
+    ("CriOS", "Chrome"),
+    ("Safari/", "Safari"),
+)
+_SYSTEMS = (
+    ("iPhone", "iPhone"),
+    ("iPad", "iPad"),
+    ("Android", "Android"),
+    ("Windows", "Windows"),
+    ("Mac OS X", "Mac"),
+    ("CrOS", "ChromeOS"),
+    ("Linux", "Linux"),
+)
+
+
+def device_in_words(user_agent: str | None) -> str:
+    """Return what a person calls the device: ``Firefox on Windows``; for others the program's own name."""
+    if not user_agent:
+        return "Unknown device"
+    browser, system = (
+        next((name for sign, name in names if sign in user_agent), None) for names in (_BROWSERS, _SYSTEMS)
+    )
+    if browser is None and system is None:
+        return user_agent.split("/")[0].split(" ")[0][:40]
+    return " on ".join(name for name in (browser, system) if name is not None)
 
 
 def when(moment: datetime | None) -> str:

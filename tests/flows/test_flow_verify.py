@@ -534,6 +534,7 @@ def test_a_resend_is_accepted(bench: Bench) -> None:
         "status": "accepted",
         "resend_after": 60,
         "detail": "If an account matches, an email is on its way.",
+        "activation_url": None,
         "reset_url": None,
     }
 

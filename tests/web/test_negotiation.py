@@ -48,7 +48,8 @@ SENDING: dict[str, tuple[dict[str, str], str | None, str]] = {
     "okhttp": ({}, "application/json; charset=utf-8", "json"),
     "htmx": ({"Accept": "text/html, */*", "HX-Request": "true"}, FORM, "html"),
     "turbo": ({"Accept": "text/vnd.turbo-stream.html, text/html, application/xhtml+xml"}, FORM, "html"),
-    "another json": ({"Accept": "*/*"}, "application/vnd.api+json", "html"),
+    "another json": ({"Accept": "*/*"}, "application/vnd.api+json", "json"),
+    "curl -X POST": ({"Accept": "*/*"}, None, "json"),
     "form for json": ({"Accept": "application/json"}, FORM, "json"),
 }
 

@@ -32,6 +32,7 @@ def test_asking_for_a_link(site: Site, visitor: Program | Person) -> None:
                 "status": "accepted",
                 "resend_after": 60,
                 "detail": "If an account matches, an email is on its way.",
+                "activation_url": None,
                 "reset_url": None,
             },
         )

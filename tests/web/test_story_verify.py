@@ -451,6 +451,7 @@ def test_a_second_request_within_a_minute_mails_nothing(site: Site, visitor: Pro
             "status": "accepted",
             "resend_after": 60,
             "detail": "If an account matches, an email is on its way.",
+            "activation_url": None,
             "reset_url": None,
         }
 
