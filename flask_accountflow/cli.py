@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -17,12 +18,13 @@ from wtforms import Form
 
 from .configuration import production_faults
 from .errors import Refusal
-from .flow import Services
+from .flow import Outcome, Services
 from .flows import admin
 from .forms import AccountForm, CreateUserForm, TestMailForm, check, from_json
 from .mail.delivery import Deliverer
 from .mail.kicks import deliver_forever
 from .settings import PREFIX, declarations, shown
+from .web.openapi import Description
 from .web.visits import form_meta
 
 F = TypeVar("F", bound=Form)
@@ -74,8 +76,9 @@ def _form(form_class: type[F], services: Services, **data: Any) -> F:
     return form
 
 
-def _failed(refusal: Refusal) -> click.ClickException:
-    faults = "".join(f"\n{fault.field}: {fault.detail}" for fault in refusal.fields)
+def _failed(refusal: Refusal, name: Callable[[str], str] = str) -> click.ClickException:
+    """Return the error that a refusal comes to. ``name`` says what the operator calls a field."""
+    faults = "".join(f"\n{name(fault.field)}: {fault.detail}" for fault in refusal.fields)
     return click.ClickException(f"{refusal.title}{faults}")
 
 
@@ -142,6 +145,14 @@ def show_settings() -> None:
         click.echo(f"{mark} {one.key} = {text}")
 
 
+@accountflow.command("openapi")
+@with_appcontext
+def show_openapi() -> None:
+    """Print the description of the JSON API (OpenAPI 3.1)."""
+    description: Description = current_app.extensions["accountflow_openapi"]
+    click.echo(json.dumps(description.document(), indent=2, ensure_ascii=False))
+
+
 @accountflow.command("create-user")
 @click.argument("email")
 @click.option("--password", help="Without one, a link to set it is mailed. '-' asks for it.")
@@ -155,7 +166,15 @@ def create_user(email: str, password: str | None, verified: bool, is_admin: bool
     data = {"email": email, "password": password, "email_verified": verified, "is_admin": is_admin}
     outcome = _run(admin.create_user, CreateUserForm, **data)
     click.echo(f"Created {outcome.data['email']} ({outcome.data['id']}).")
-    if password is None:
+    _tell_link(outcome, password)
+
+
+def _tell_link(outcome: Outcome, password: str | None) -> None:
+    """Show the link of a new account where it is not mailed, or say that one to set a password is mailed."""
+    link = outcome.data.get("reset_url") or outcome.data.get("activation_url")
+    if link is not None:
+        click.echo(link)
+    elif password is None:
         click.echo("A link to set a password is on its way.")
 
 
@@ -164,12 +183,21 @@ def create_user(email: str, password: str | None, verified: bool, is_admin: bool
 @with_appcontext
 def create_admin(if_none: bool) -> None:
     """Create the administrator that ACCOUNTFLOW_FIRST_ADMIN_EMAIL names; for the start of a deployment."""
-    settings = _services().settings
-    if settings.first_admin_email is None:
+    services = replace(_services(), own=True)
+    email, password = services.settings.first_admin_email, services.settings.first_admin_password
+    if email is None:
         raise click.ClickException(f"{PREFIX}FIRST_ADMIN_EMAIL is missing. Set it to the administrator's address.")
-    data = {"email": settings.first_admin_email, "password": settings.first_admin_password}
-    outcome = _run(admin.first_admin, CreateUserForm, **data)
-    click.echo("There is an administrator." if outcome is None else f"{outcome.data['email']} is an administrator.")
+    form = from_json(CreateUserForm, {"email": email, "password": password}, form_meta(services))
+    try:
+        outcome = admin.first_admin(services, form)
+    except Refusal as refusal:
+        raise _failed(refusal, lambda field: f"{PREFIX}FIRST_ADMIN_{field.upper()}") from None
+    if outcome is None:
+        click.echo("There is an administrator.")
+        return
+    click.echo(f"{outcome.data['email']} is an administrator.")
+    if outcome.code == "user_created":
+        _tell_link(outcome, password)
 
 
 @accountflow.command("seed-users")
@@ -181,7 +209,7 @@ def seed_users(emails: tuple[str, ...], password: str) -> None:
     if not _services().settings.relaxed:
         raise click.ClickException("Users with a known password are for debug and testing only.")
     for email in emails or _SEEDS:
-        is_admin = email.startswith("admin@")
+        is_admin = email.strip().lower().startswith("admin@")
         data = {"email": email, "password": password, "email_verified": True, "is_admin": is_admin}
         try:
             _flow(admin.create_user, CreateUserForm, **data)
@@ -205,6 +233,8 @@ def send_test_mail(email: str) -> None:
     for hint in production_faults(services.settings):
         if hint.startswith("MAIL_"):
             click.echo(f"hint: {hint}")
+    if getattr(current_app.extensions.get("mail"), "suppress", False):
+        click.echo("hint: MAIL_SUPPRESS_SEND is on, as it is under TESTING: nothing leaves this computer.")
     if fault is not None:
         raise click.ClickException(f"Not sent by {services.settings.transport}: {fault}")
     click.echo(f"Handed over by {services.settings.transport}.")

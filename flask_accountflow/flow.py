@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeVar
 from wtforms import Form
 
 from .access_tokens import AccessTokens
+from .errors import PROBLEMS, Problem
 from .link_addresses import LinkAddresses
 from .passwords import Hasher, PasswordPolicy
 from .rules import DAY
@@ -181,6 +182,30 @@ class Outcome:
 Flow = Callable[[Services, Any], Outcome]
 #: How a browser's POST is protected: by the form's token, or by the secret in the link.
 Guard = Literal["form", "link"]
+#: What an answer looks like: the name of one of ours in ``web/schemas.py``, or a JSON schema.
+Schema = str | Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What the flows of an action answer a program; the description of the API is made from it.
+
+    What follows from the form and from the kind of the action is not said again.
+    """
+
+    #: What ``show`` answers with 200; None where it only refuses.
+    shows: Schema | None = field(default_factory=dict)
+    #: What ``run`` answers, by HTTP status; None stands for an answer without a body.
+    answers: Mapping[int, Schema | None] = field(default_factory=lambda: {200: {}})
+    #: What both of them may refuse.
+    refusals: Mapping[str, Problem] = field(default_factory=dict)
+    #: Whether ``run`` counts tries.
+    throttled: bool = False
+
+
+def refusals(*codes: str, **others: Problem) -> Mapping[str, Problem]:
+    """Return problems by code: those of the closed list, and ``others`` that say the same code in other words."""
+    return {**{code: PROBLEMS[code] for code in codes}, **others}
 
 
 @dataclass(frozen=True)
@@ -211,3 +236,9 @@ class Action:
     for_strangers: bool = False
     #: Whether a JSON caller's session cookie counts, so that it must bring the CSRF token.
     uses_cookie: bool = False
+    #: What a program may be answered, where that depends on the settings as a function of them.
+    contract: Contract | Callable[[Settings], Contract] = field(default=Contract(), hash=False)
+
+    def promises(self, settings: Settings) -> Contract:
+        """Return what a program may be answered under these settings."""
+        return self.contract(settings) if callable(self.contract) else self.contract

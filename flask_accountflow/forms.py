@@ -65,6 +65,11 @@ class BearerLoginForm(LoginForm):
 class AskForm(Form):
     """Ask for a link, by address or by a link that has expired."""
 
+    class Meta:
+        """What may be sent in the place of a field."""
+
+        stand_ins: Mapping[str, str] = MappingProxyType({"email": "token"})
+
     email = AddressField("Email")
     token = TokenField(validators=[Voluntary()])
     next = StringField()
@@ -92,6 +97,8 @@ class ResetForm(Form):
         """What other names the fields have where the tempest SDK's are accepted."""
 
         other_names: Mapping[str, str] = MappingProxyType({"password": "new_password"})
+        #: What its page asks to type again.
+        repeats: Mapping[str, str] = MappingProxyType({"password": "confirm_password"})
 
     token = TokenField()
     password = NewPasswordField("New password", id="new-password")
@@ -162,6 +169,11 @@ def from_browser(form_class: type[F], data: MultiDict[str, str], meta: Mapping[s
     ]
     if twice:
         raise refused(form, [FieldFault(name, "invalid_type", "Send this once.") for name in twice])
+    differing = [
+        name for name, again in _repeats(form_class, meta).items() if again in values and values[again] != form[name].data
+    ]
+    if differing:
+        raise refused(form, [FieldFault(name, "invalid", "The two passwords differ.") for name in differing])
     return form
 
 
@@ -194,6 +206,18 @@ def _other_names(form_class: type[Form], meta: Mapping[str, Any]) -> Mapping[str
     """Return the other names under which fields may be sent; none unless the settings allow them."""
     names: Mapping[str, str] = getattr(form_class.Meta, "other_names", {})
     return names if meta.get("seed_aliases") else {}
+
+
+def _repeats(form_class: type[Form], meta: Mapping[str, Any]) -> Mapping[str, str]:
+    """Return under which names fields may be sent a second time; none unless the settings allow it."""
+    names: Mapping[str, str] = getattr(form_class.Meta, "repeats", {})
+    return names if meta.get("seed_aliases") else {}
+
+
+def in_place_of(form_class: type[Form], meta: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    """Return the names of members that may be sent instead of the field of this name."""
+    stand_ins: Mapping[str, str] = getattr(form_class.Meta, "stand_ins", {})
+    return tuple(names[name] for names in (_other_names(form_class, meta), stand_ins) if name in names)
 
 
 def check(form: Form) -> None:

@@ -87,10 +87,7 @@ def _private_key(pem: str) -> Any:
 
 
 def _members(algorithm: str, public: Any) -> dict[str, str]:
-    """Return what makes a key, as a JWK says it, or raise :exc:`ValueError` if it does not suit the algorithm.
-
-    Not by PyJWT, which before 2.11 wrote a coordinate that begins with a zero too short (RFC 7518 section 6.2.1.2).
-    """
+    """Return the members of a JWK that make the key, or raise :exc:`ValueError` if it does not suit the algorithm."""
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa  # noqa: PLC0415 - see above
 
     match public:
@@ -99,6 +96,7 @@ def _members(algorithm: str, public: Any) -> dict[str, str]:
             return {"kty": "RSA", "n": _number(of_rsa.n), "e": _number(of_rsa.e)}
         case ec.EllipticCurvePublicKey() if algorithm == "ES256" and isinstance(public.curve, ec.SECP256R1):
             point = public.public_numbers()
+            # A coordinate keeps the zeros that it begins with (RFC 7518 section 6.2.1.2).
             return {"kty": "EC", "crv": "P-256", "x": _number(point.x, 32), "y": _number(point.y, 32)}
         case ed25519.Ed25519PublicKey() if algorithm == "EdDSA":
             return {"kty": "OKP", "crv": "Ed25519", "x": base64url(public.public_bytes_raw())}

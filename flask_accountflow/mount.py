@@ -11,6 +11,7 @@ from flask_mail import Mail
 from flask_sqlalchemy import SQLAlchemy
 
 from . import cli, flows, models, services
+from .contrib import flask_login
 from .engines import Engines
 from .flow import Action
 from .forms import SignupForm
@@ -22,6 +23,7 @@ from .services import Parts
 from .settings import Settings
 from .web import blueprint
 from .web.letters import LetterRenderer
+from .web.openapi import Description
 from .web.pages import Pages
 from .web.programs import Programs
 from .web.site import Site
@@ -33,6 +35,8 @@ def mount(
     app: Flask, db: SQLAlchemy, user_model: type, tables: models.Tables, settings: Settings, parts: Parts
 ) -> None:
     """Build everything for ``app``, and hang it on the app."""
+    if settings.flask_login:
+        flask_login.bridge(app)
     engines = Engines(app, db, tables.user.metadata.info.get("bind_key"))
     built = services.build(app, db, user_model, tables, settings, parts, engines)
     transport, recorded = _transport(app, settings, parts)
@@ -46,7 +50,9 @@ def mount(
     app.extensions["accountflow"] = built
     app.extensions["accountflow_web"] = web
     app.extensions["accountflow_delivery"] = deliverer
-    blueprint.mount(app, blueprint.build(web, _actions(settings, parts), recorded))
+    actions = tuple(_actions(settings, parts))
+    description = app.extensions["accountflow_openapi"] = Description(built, actions)
+    blueprint.mount(app, blueprint.build(web, actions, description, recorded))
     app.cli.add_command(cli.accountflow)
     if settings.debug:
         app.logger.info(

@@ -179,11 +179,12 @@ def destination(value: Any) -> str:
     raise ValueError("must be a path such as '/home', or a whole address")
 
 
-def several(rule: Rule) -> Rule:
-    """A list of what ``rule`` says."""
+def several(rule: Rule, *, ordered: bool = True) -> Rule:
+    """A list of what ``rule`` says; a set only where the order says nothing."""
+    kinds = (list, tuple) if ordered else (list, tuple, set, frozenset)
 
     def checked(value: Any) -> tuple[Any, ...]:
-        if isinstance(value, str) or not isinstance(value, (list, tuple, set, frozenset)):
+        if not isinstance(value, kinds):
             raise ValueError("must be a list")
         return tuple(rule(item) for item in value)
 

@@ -22,6 +22,8 @@ _log = logging.getLogger("accountflow.sessions")
 SID, CSRF, NONCE, EMAIL = "_accountflow_sid", "_accountflow_csrf", "_accountflow_nonce", "_accountflow_email"
 #: The link that stands on the next page where nothing is mailed (ACCOUNTFLOW_RETURN_TOKEN_IN_RESPONSE).
 LINK = "_accountflow_link"
+#: Whose link was used, for the next page; it may be another account than the one that is logged in here.
+OWNER = "_accountflow_owner"
 
 _CACHE = "accountflow.current"
 
@@ -118,8 +120,7 @@ def _find() -> Current | None:
     now = tools.clock()
     if login.kind != kind or not login.is_alive(now) or (user_id is not None and user_id != str(login.user_id)):
         return None
-    idle = timedelta(seconds=tools.settings.session_idle_max_age)
-    if kind == BROWSER and not login.remember and login.last_seen_at + idle <= now:
+    if login.is_idle(now, timedelta(seconds=tools.settings.session_idle_max_age)):
         return None
     _touch_later(tools, login, now)
     return Current(user, login)
@@ -147,7 +148,7 @@ def begin(sign_in: SignIn) -> None:
     """Log this browser in. The host's own keys (a cart) stay, unless they are another account's."""
     if not _is_own(sign_in):
         session.clear()
-    for key in (SID, CSRF, NONCE, EMAIL, LINK):
+    for key in (SID, CSRF, NONCE, EMAIL, LINK, OWNER):
         session.pop(key, None)
     session[SID] = sign_in.login.id.hex
     session.permanent = sign_in.login.remember

@@ -99,7 +99,7 @@ class Settings:
         None, rules.destination, "Where a logout leads. Default: the login page.", optional=True
     )
     trusted_origins: tuple[str, ...] = declare(
-        (), rules.several(rules.origin), "Other origins that ?next= may lead to and that may post to us."
+        (), rules.several(rules.origin, ordered=False), "Other origins that ?next= may lead to and that may post to us."
     )
 
     # OWASP Forgot Password Cheat Sheet and NIST SP 800-63B-4 section 4.2: at most a day for a reset by mail.

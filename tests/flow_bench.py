@@ -20,11 +20,13 @@ from flask_accountflow import models, store
 from flask_accountflow.access_tokens import AccessTokens, derived_keys
 from flask_accountflow.errors import Refusal
 from flask_accountflow.flow import Outcome, Services, Visit
-from flask_accountflow.flows import admin, login, logout, refresh, reset, signup, verify
+from flask_accountflow.flows import admin, fresh, login, logout, refresh, reset, sessions, signup, verify
 from flask_accountflow.forms import (
     AccountForm,
     AskForm,
     CreateUserForm,
+    DeviceForm,
+    FreshForm,
     LoginForm,
     LogoutForm,
     RefreshForm,
@@ -38,7 +40,7 @@ from flask_accountflow.link_addresses import LinkAddresses
 from flask_accountflow.models import UserMixin
 from flask_accountflow.passwords import BcryptHasher, PasswordPolicy
 from flask_accountflow.settings import Settings
-from flask_accountflow.store.sessions import API
+from flask_accountflow.store.sessions import API, Login
 from flask_accountflow.throttle import NoThrottle
 from flask_accountflow.tokens import Links, RefreshTokens, derive
 
@@ -238,6 +240,36 @@ class Bench:
 
     def logout(self, visit: Visit = PROGRAM, **fields: Any) -> Outcome:
         return self.run(logout.run, LogoutForm, visit, **fields)
+
+    def shown(self, outcome: Outcome) -> Visit:
+        """Return the next visit of whoever has the login that an outcome opened, as the blueprint finds it."""
+        opened = self.opened(outcome)
+        account = self.services.store.units.read(lambda: self.services.store.accounts.get(opened.user_id), release=True)
+        visit = PROGRAM if opened.kind == API else OWNER
+        return replace(visit, login_id=opened.id, account=account)
+
+    def opened(self, outcome: Outcome) -> Login:
+        """Return the login that an outcome opened."""
+        assert outcome.sign_in is not None
+        return outcome.sign_in.login
+
+    def fresh(self, visit: Visit, password: str = PASSWORD, **fields: Any) -> Outcome:
+        return self.run(fresh.run, FreshForm, visit, password=password, **fields)
+
+    def list_logins(self, visit: Visit) -> list[dict[str, Any]]:
+        listed: list[dict[str, Any]] = sessions.show(replace(self.services, visit=visit), None).data["sessions"]
+        return listed
+
+    def end_login(self, visit: Visit, login_id: Any) -> Outcome:
+        return self.run(sessions.end, DeviceForm, visit, id=str(login_id))
+
+    def end_other_logins(self, visit: Visit) -> Outcome:
+        return sessions.end_others(replace(self.services, visit=visit), None)
+
+    @property
+    def alive(self) -> set[Any]:
+        """The ids of the logins that nobody has ended."""
+        return {row.id for row in self.rows("session") if row.revoked_at is None}
 
     def request_reset(self, visit: Visit = OWNER, **fields: Any) -> Outcome:
         return self.run(reset.request, AskForm, visit, **fields)

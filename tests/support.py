@@ -18,7 +18,15 @@ from sqlalchemy import event
 from sqlalchemy.orm import Mapped, mapped_column
 from wtforms import StringField
 
-from flask_accountflow import AccountFlow, UserMixin, admin_required, current_user, login_required, verified_required
+from flask_accountflow import (
+    AccountFlow,
+    UserMixin,
+    admin_required,
+    current_user,
+    fresh_login_required,
+    login_required,
+    verified_required,
+)
 from flask_accountflow.forms import SignupForm
 from flask_accountflow.mail.letter import Letter
 from flask_accountflow.mail.transports import Connection
@@ -128,6 +136,11 @@ class Site:
         @admin_required
         def admin() -> str:
             return "admin"
+
+        @self.app.route("/vault", methods=["GET", "POST"])
+        @fresh_login_required
+        def vault() -> str:
+            return "vault"
 
         @self.app.get("/untouched")
         def untouched() -> str:
@@ -362,6 +375,8 @@ class _Forms(HTMLParser):
         name = given.get("name")
         if tag == "button" and given.get("type") == "submit":
             self.found[-1].buttons.append(given.get("value") or "")
+            if len(self.found[-1].buttons) > 1:
+                return  # only the first is pressed by the return key, and no other one is sent
         if name is None or (given.get("type") == "checkbox" and "checked" not in given):
             return
         self.found[-1].values[name] = given.get("value") or ("on" if given.get("type") == "checkbox" else "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -18,6 +19,8 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
+from jinja2 import DictLoader
+from live_server import MailServer
 from sqlalchemy import event
 from support import ABSENT, OTHER_PASSWORD, PASSWORD, Site
 
@@ -65,11 +68,14 @@ def test_every_command_has_a_sentence(site: Site) -> None:
     listed = result.output.partition("Commands:")[2].strip().splitlines()
     assert [line.split()[0] for line in listed] == [
         "check",
+        "create-admin",
         "create-user",
         "deliver",
         "disable-user",
         "init-db",
         "purge",
+        "seed-users",
+        "send-test-mail",
         "settings",
         "verify-user",
     ]
@@ -374,6 +380,220 @@ def test_disable_user_ends_everything_and_can_be_undone(site: Site) -> None:
     assert [program.me(login).status_code, program.login(EMAIL).status_code] == [401, 200]
 
 
+# The first administrator.
+
+FIRST = {"ACCOUNTFLOW_FIRST_ADMIN_EMAIL": EMAIL, "ACCOUNTFLOW_FIRST_ADMIN_PASSWORD": PASSWORD}
+
+
+def test_create_admin_makes_the_one_of_the_settings(make_site: MakeSite) -> None:
+    """``create-admin --if-none`` creates whom the settings name, verified; started again it does nothing."""
+    site = make_site({**FIRST, "ACCOUNTFLOW_FIRST_ADMIN_EMAIL": "Vic@EXAMPLE.com"})
+
+    results = [run(site, "create-admin", "--if-none") for _ in range(2)]
+
+    assert [(result.exit_code, result.output) for result in results] == [
+        (0, "Vic@example.com is an administrator.\n"),
+        (0, "There is an administrator.\n"),
+    ]
+    assert site.letters == []
+    assert site.program().login(EMAIL).json["user"]["is_admin"] is True
+
+
+def test_create_admin_without_a_password_mails_a_link(make_site: MakeSite) -> None:
+    """Without a password in the settings a link to set one is mailed and said; starting again does not end it."""
+    site = make_site({**FIRST, "ACCOUNTFLOW_FIRST_ADMIN_PASSWORD": ABSENT})
+
+    result = run(site, "create-admin", "--if-none")
+    site.clock.tick(3600)
+    run(site, "create-admin", "--if-none")
+
+    assert result.exit_code == 0
+    assert result.output.splitlines()[1:] == ["A link to set a password is on its way."]
+    assert [letter.template for letter in site.letters] == ["set_password"]
+    assert site.program().reset(site.last_link).json["user"]["is_admin"] is True
+
+
+def test_create_admin_says_which_setting_is_missing(site: Site) -> None:
+    """Without an address in the settings the command ends with 1 and names the key."""
+    result = run(site, "create-admin", "--if-none")
+
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: ACCOUNTFLOW_FIRST_ADMIN_EMAIL is missing. ")
+    assert site.rows("user") == []
+
+
+def test_create_admin_is_not_called_by_mistake(make_site: MakeSite) -> None:
+    """Without ``--if-none`` the command explains itself and creates nobody."""
+    site = make_site(FIRST)
+
+    result = run(site, "create-admin")
+
+    assert result.exit_code == 2
+    assert "--if-none" in result.output
+    assert site.rows("user") == []
+
+
+@pytest.mark.parametrize(
+    ("email", "password", "said"),
+    [
+        ("root@localhost", PASSWORD, "ACCOUNTFLOW_FIRST_ADMIN_EMAIL: Enter an email like name@example.com."),
+        (EMAIL, "short-one", "ACCOUNTFLOW_FIRST_ADMIN_PASSWORD: Use at least 12 characters."),
+    ],
+)
+def test_create_admin_names_the_setting_that_is_wrong(
+    make_site: MakeSite, email: str, password: str, said: str
+) -> None:
+    """A setting that breaks a rule ends the command with 1 and its key, and no password is shown."""
+    values = {"ACCOUNTFLOW_FIRST_ADMIN_EMAIL": email, "ACCOUNTFLOW_FIRST_ADMIN_PASSWORD": password}
+    site = make_site(values)
+
+    result = run(site, "create-admin", "--if-none")
+
+    assert result.exit_code == 1
+    assert said in result.output.splitlines()
+    assert password not in result.output
+    assert site.rows("user") == []
+
+
+def test_create_admin_stops_no_deployment_that_has_one(make_site: MakeSite) -> None:
+    """Once there is an administrator, settings that today's rules refuse are no reason to fail."""
+    site = make_site({**FIRST, "ACCOUNTFLOW_FIRST_ADMIN_PASSWORD": "short-one"})
+    site.member("root@example.com", admin=True)
+
+    result = run(site, "create-admin", "--if-none")
+
+    assert (result.exit_code, result.output) == (0, "There is an administrator.\n")
+    assert site.account(EMAIL) is None
+
+
+def test_create_admin_promotes_a_member(make_site: MakeSite) -> None:
+    """An account of that address gets the rights and keeps its own password; no link is spoken of."""
+    site = make_site({**FIRST, "ACCOUNTFLOW_FIRST_ADMIN_PASSWORD": OTHER_PASSWORD})
+    site.member(EMAIL)
+
+    result = run(site, "create-admin", "--if-none")
+
+    assert (result.exit_code, result.output) == (0, f"{EMAIL} is an administrator.\n")
+    assert [site.program().login(EMAIL, word).status_code for word in (PASSWORD, OTHER_PASSWORD)] == [200, 401]
+    assert site.account(EMAIL).is_admin
+
+
+def test_create_admin_enables_nobody(make_site: MakeSite) -> None:
+    """Where the account of that address is disabled, the command ends with 1 and says so."""
+    site = make_site(FIRST)
+    site.member(EMAIL)
+    run(site, "disable-user", EMAIL)
+
+    result = run(site, "create-admin", "--if-none")
+
+    assert (result.exit_code, result.output) == (1, "Error: This account is disabled\n")
+    assert (site.account(EMAIL).is_active, site.account(EMAIL).is_admin) == (False, False)
+
+
+@pytest.mark.parametrize("words", [["create-user", EMAIL], ["create-admin", "--if-none"]], ids=lambda words: words[0])
+def test_a_link_is_shown_where_none_is_mailed(make_site: MakeSite, words: list[str]) -> None:
+    """With RETURN_TOKEN_IN_RESPONSE the link to set a password is printed, and no mail is promised."""
+    mode = {"ACCOUNTFLOW_RETURN_TOKEN_IN_RESPONSE": True, "ACCOUNTFLOW_FIRST_ADMIN_EMAIL": EMAIL}
+    site = make_site(mode)
+
+    result = run(site, *words)
+
+    link = result.output.splitlines()[1]
+    assert "on its way" not in result.output
+    assert site.letters == []
+    assert site.program().reset(link.removeprefix("https://www.example.com")).status_code == 200
+
+
+def test_a_link_to_confirm_is_shown_where_none_is_mailed(make_site: MakeSite) -> None:
+    """With RETURN_TOKEN_IN_RESPONSE the link that confirms a new account is printed, too."""
+    site = make_site({"ACCOUNTFLOW_RETURN_TOKEN_IN_RESPONSE": True})
+
+    link = run(site, "create-user", EMAIL, "--password", PASSWORD).output.splitlines()[1]
+
+    assert site.program().verify(link.removeprefix("https://www.example.com")).json["status"] == "verified"
+
+
+# Users for development.
+
+
+def test_seed_users_creates_four(site: Site) -> None:
+    """``seed-users`` creates an administrator and three users who can log in at once, and says how."""
+    result = run(site, "seed-users")
+
+    emails = [f"{name}@example.com" for name in ("admin", "user1", "user2", "user3")]
+    assert result.exit_code == 0
+    assert result.output.splitlines() == [
+        "Created admin@example.com, an administrator, with the password 'users of development'.",
+        *(f"Created {email}, with the password 'users of development'." for email in emails[1:]),
+    ]
+    logins = [site.program().login(email, "users of development") for email in emails]
+    assert [login.json["user"]["is_admin"] for login in logins] == [True, False, False, False]
+    assert all(login.json["user"]["email_verified"] for login in logins)
+    assert site.letters == []
+
+
+def test_seed_users_leaves_who_is_there(site: Site) -> None:
+    """Seeding again changes nobody, whatever became of them meanwhile."""
+    run(site, "seed-users")
+    site.change("user1@example.com", is_active=False)
+    before = site.rows("user")
+
+    result = run(site, "seed-users", "--password", OTHER_PASSWORD)
+
+    emails = [f"{name}@example.com" for name in ("admin", "user1", "user2", "user3")]
+    assert (result.exit_code, result.output.splitlines()) == (0, [f"{email} is there." for email in emails])
+    assert site.rows("user") == before
+
+
+def test_seed_users_takes_addresses_and_a_password(site: Site) -> None:
+    """Addresses and a password may be given; ``admin@`` is an administrator, however it is written."""
+    run(site, "seed-users", "Admin@shop.example.com", "ada@example.com", "--password", PASSWORD)
+
+    accounts = {row.email_key: row.is_admin for row in site.rows("user")}
+    assert accounts == {"admin@shop.example.com": True, "ada@example.com": False}
+    assert site.program().login("ada@example.com", PASSWORD).status_code == 200
+
+
+def test_seed_users_takes_over_what_was_never_confirmed(site: Site) -> None:
+    """Somebody's unconfirmed sign-up with a seeded address gives way."""
+    site.program().signup("user1@example.com", PASSWORD)
+
+    run(site, "seed-users", "user1@example.com", "--password", OTHER_PASSWORD)
+
+    logins = [site.program().login("user1@example.com", word).status_code for word in (PASSWORD, OTHER_PASSWORD)]
+    assert logins == [401, 200]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--password", "short"], "password: Use at least 12 characters."),
+        (["no-address"], "email: Enter an email like name@example.com."),
+    ],
+)
+def test_seed_users_says_what_is_wrong(site: Site, words: list[str], said: str) -> None:
+    """A password or an address that breaks a rule ends the command with 1 and a sentence."""
+    result = run(site, "seed-users", *words)
+
+    assert result.exit_code == 1
+    assert said in result.output
+    assert site.rows("user") == []
+
+
+def test_seed_users_is_for_development(make_site: MakeSite) -> None:
+    """Outside debug and testing no user gets a password that everybody can read."""
+    site = make_site(FIT)
+
+    results = [run(site, "seed-users"), run(site, "seed-users", EMAIL, "--password", PASSWORD)]
+
+    sentence = "Error: Users with a known password are for debug and testing only.\n"
+    assert [(result.exit_code, result.output) for result in results] == [(1, sentence)] * 2
+    assert site.rows("user") == []
+
+
+# Commands on accounts that are not there.
+
+
 @pytest.mark.parametrize("words", [["verify-user"], ["disable-user"], ["disable-user", "--undo"]])
 def test_an_account_that_is_not_there_is_said(site: Site, words: list[str]) -> None:
     """A command on an address without account ends with 1 and says that there is none."""
@@ -493,6 +713,158 @@ def test_deliver_forever_goes_on_until_it_is_told_to_end(tmp_path: Path, number:
     assert "START EMAIL vic@example.com" in (tmp_path / "mail.txt").read_text()
 
 
+# A test mail.
+
+
+@pytest.fixture
+def post_office() -> Iterator[MailServer]:
+    """A mail server of the test's own."""
+    with MailServer() as server:
+        yield server
+
+
+def smtp(server: MailServer, **config: Any) -> dict[str, Any]:
+    """Return the configuration that sends by a mail server, also under testing."""
+    given = {"MAIL_SERVER": "127.0.0.1", "MAIL_PORT": server.port, "MAIL_SUPPRESS_SEND": False}
+    return {**given, "ACCOUNTFLOW_MAIL_TRANSPORT": "smtp", **config}
+
+
+def test_send_test_mail_by_smtp(make_site: MakeSite, post_office: MailServer) -> None:
+    """``send-test-mail`` hands one mail over at once, as the site's own would be, and leaves nothing in the outbox."""
+    site = make_site(smtp(post_office, ACCOUNTFLOW_MAIL_KICK="worker"), transport=None)
+
+    result = run(site, "send-test-mail", "Una@EXAMPLE.com")
+
+    [mail] = post_office.mails("Una@example.com")
+    assert (result.exit_code, result.output) == (0, "Handed over by smtp.\n")
+    assert mail.recipients == ("Una@example.com",)
+    assert mail.message["From"] == "Shop <accounts@example.com>"
+    assert mail.message_id.endswith("@example.com>")
+    assert mail.links == []
+    assert site.rows("mail") == []
+
+
+def test_send_test_mail_is_a_new_mail_each_time(make_site: MakeSite, post_office: MailServer) -> None:
+    """Two test mails are two mails to a mail program, from the domain of the sender and not of the recipient."""
+    site = make_site(smtp(post_office), transport=None)
+
+    for _ in range(2):
+        run(site, "send-test-mail", "una@mail.example.net")
+
+    ids = {mail.message_id for mail in post_office.mails("una@mail.example.net")}
+    assert len(ids) == 2
+    assert {found.partition("@")[2] for found in ids} == {"example.com>"}
+
+
+def test_send_test_mail_to_the_console(make_site: MakeSite) -> None:
+    """Without a mail server the mail itself is printed."""
+    site = make_site({"ACCOUNTFLOW_MAIL_TRANSPORT": "console"}, transport=None)
+
+    result = run(site, "send-test-mail", EMAIL)
+
+    assert result.exit_code == 0
+    assert f"--- START EMAIL {EMAIL} ---" in result.output
+    assert result.output.splitlines()[-1] == "Handed over by console."
+
+
+def test_send_test_mail_to_a_file(make_site: MakeSite, tmp_path: Path) -> None:
+    """With the file transport the mail is in the file."""
+    file = tmp_path / "mail.log"
+    site = make_site({"ACCOUNTFLOW_MAIL_TRANSPORT": "file", "ACCOUNTFLOW_MAIL_FILE": str(file)}, transport=None)
+
+    result = run(site, "send-test-mail", EMAIL)
+
+    assert (result.exit_code, result.output) == (0, "Handed over by file.\n")
+    assert f"--- START EMAIL {EMAIL} ---" in file.read_text()
+
+
+@pytest.mark.parametrize("answer", ["550 5.1.1 <vic@example.com>: no such mailbox", "451 4.7.1 Greylisted"])
+def test_send_test_mail_says_what_the_server_answers(make_site: MakeSite, post_office: MailServer, answer: str) -> None:
+    """What the mail server refuses ends with 1 and its answer, without an address."""
+    site = make_site(smtp(post_office), transport=None)
+    post_office.refusal = answer
+
+    result = run(site, "send-test-mail", EMAIL)
+
+    said = answer.replace(f"<{EMAIL}>", "<address>")
+    assert (result.exit_code, result.output) == (1, f"Error: Not sent by smtp: {said}\n")
+
+
+def test_send_test_mail_says_that_the_server_is_away(make_site: MakeSite, post_office: MailServer) -> None:
+    """Where no mail server answers, the command ends with 1 and why, in one line."""
+    site = make_site(smtp(post_office), transport=None)
+    post_office.down()
+
+    result = run(site, "send-test-mail", EMAIL)
+
+    assert result.exit_code == 1
+    assert re.fullmatch(r"Error: Not sent by smtp: ConnectionRefusedError: .*\n", result.output)
+
+
+def test_send_test_mail_to_a_file_that_cannot_be_written(make_site: MakeSite, tmp_path: Path) -> None:
+    """Where the file cannot be written, the command ends with 1 and why."""
+    file = tmp_path / "no" / "such" / "folder"
+    site = make_site({"ACCOUNTFLOW_MAIL_TRANSPORT": "file", "ACCOUNTFLOW_MAIL_FILE": str(file)}, transport=None)
+
+    result = run(site, "send-test-mail", EMAIL)
+
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: Not sent by file: FileNotFoundError: ")
+
+
+def test_send_test_mail_shows_a_broken_template(site: Site) -> None:
+    """A fault in the app's own template of the mail is said like one of the mail server's."""
+    site.app.jinja_loader = DictLoader({"accountflow/mail/test.txt": "{{ 1 / 0 }}"})
+
+    result = run(site, "send-test-mail", EMAIL)
+
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: Not sent by smtp: ZeroDivisionError: ")
+    assert site.letters == []
+
+
+def test_send_test_mail_hints_at_a_missing_sender(make_site: MakeSite) -> None:
+    """Without MAIL_DEFAULT_SENDER the command says what production will miss."""
+    site = make_site({"MAIL_DEFAULT_SENDER": ABSENT})
+
+    result = run(site, "send-test-mail", EMAIL)
+
+    assert result.exit_code == 0
+    assert "hint: MAIL_DEFAULT_SENDER is missing. " in result.output
+    assert result.output.count("hint:") == 1
+
+
+def test_send_test_mail_hints_at_what_is_held_back(make_site: MakeSite, post_office: MailServer) -> None:
+    """Where Flask-Mail holds mails back, as it does under testing, nobody is left to wonder where the mail is."""
+    site = make_site(smtp(post_office, MAIL_SUPPRESS_SEND=ABSENT), transport=None)
+
+    result = run(site, "send-test-mail", EMAIL)
+
+    assert result.output.splitlines()[0].startswith("hint: MAIL_SUPPRESS_SEND is on")
+    assert post_office.mails(EMAIL) == []
+
+
+@pytest.mark.parametrize(("address", "said"), [("una", "to: Enter an email like"), ("", "to: Enter your email.")])
+def test_send_test_mail_needs_an_address(site: Site, address: str, said: str) -> None:
+    """What is no address ends with 1 and a sentence; nothing is sent."""
+    result = run(site, "send-test-mail", address)
+
+    assert result.exit_code == 1
+    assert said in result.output
+    assert site.letters == []
+
+
+def test_send_test_mail_needs_no_database(site: Site) -> None:
+    """A mail server can be tried before there are tables."""
+    with site.app.app_context():
+        site.db.drop_all()
+
+    result = run(site, "send-test-mail", EMAIL)
+
+    assert result.exit_code == 0
+    assert [letter.to for letter in site.letters] == [EMAIL]
+
+
 # Clearing up.
 
 
@@ -524,14 +896,17 @@ COMMANDS: list[list[str]] = [
     ["create-user", EMAIL, "--password", OTHER_PASSWORD],
     ["verify-user", EMAIL],
     ["disable-user", EMAIL],
+    ["create-admin", "--if-none"],
+    ["seed-users"],
     ["deliver", "--once"],
     ["purge"],
 ]
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=lambda words: words[0])
-def test_a_database_without_tables_is_explained(site: Site, words: list[str]) -> None:
+def test_a_database_without_tables_is_explained(make_site: MakeSite, words: list[str]) -> None:
     """Where the tables are missing, each command ends with 1 and says how to get them."""
+    site = make_site(FIRST)
     with site.app.app_context():
         site.db.drop_all()
 
@@ -544,7 +919,7 @@ def test_a_database_without_tables_is_explained(site: Site, words: list[str]) ->
 @pytest.mark.parametrize("words", [["init-db"], *COMMANDS], ids=lambda words: words[0])
 def test_a_database_that_is_away_is_explained(make_site: MakeSite, tmp_path: Path, words: list[str]) -> None:
     """Where the database does not open, each command ends with 1 and a sentence."""
-    site = make_site()
+    site = make_site(FIRST)
     site.close()
     away = sa.create_engine(f"sqlite:///{tmp_path}/no/such/folder/site.db")
     with site.app.app_context():

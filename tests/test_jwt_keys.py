@@ -34,6 +34,13 @@ UNREADABLE = "must be private keys that can be read (key 1 is not)"
 RFC_8037 = base64.urlsafe_b64decode("nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A=")
 
 
+def on_an_unknown_curve(text: str) -> str:
+    """Return a PEM whose key says that it is on prime239v1 (RFC 3279 section 2.3.5)."""
+    first, *lines, last = text.splitlines()
+    raw = base64.b64decode("".join(lines)).replace(bytes.fromhex("2a8648ce3d030107"), bytes.fromhex("2a8648ce3d030104"))
+    return "\n".join([first, base64.b64encode(raw).decode(), last])
+
+
 def broken(text: str) -> str:
     """Return a PEM that has lost the middle of its content."""
     lines = text.splitlines()
@@ -133,6 +140,7 @@ def test_an_encrypted_key(algorithm: str, traditional: bool) -> None:
     "spoil",
     [
         broken,
+        on_an_unknown_curve,
         lambda text: text[:80],
         lambda text: text.replace("PRIVATE", "PUBLIC"),
         lambda text: text.replace("-----BEGIN PRIVATE", "-----BEGIN NO PRIVATE"),

@@ -25,7 +25,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("flows",),
     ("sessions",),
     ("web", "mail_smtp"),
-    ("cli",),
+    ("cli", "contrib"),
     ("engines", "services", "mount", "extension"),
     ("__init__",),
 )

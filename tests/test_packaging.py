@@ -154,6 +154,8 @@ def test_the_sdist_carries_all_that_a_contributor_needs(in_sdist: set[str]) -> N
         | {name for name in _files(ROOT / "docs") if not name.startswith("docs/_build/")}
         | _files(ROOT / "example_app", ".db")
         | _files(ROOT / "tests")
+        | _files(ROOT / "tools")
+        | _files(ROOT / "deploy")
     )
 
     assert in_sdist >= alone | folders

@@ -5,10 +5,13 @@ from __future__ import annotations
 import ast
 import dataclasses
 import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from jwt_tools import ALGORITHMS, in_pem, pem, private_key
 
 from flask_accountflow.configuration import production_faults, read
 from flask_accountflow.errors import ConfigError
@@ -185,7 +188,7 @@ BAD: Mapping[str, tuple[Any, ...]] = {
     "SITE_NAME": _NO_LINE,
     "SUPPORT_EMAIL": (*_NO_LINE, "Support", "help@", "@example.com", "a b@example.com", "Help <help@example.com>"),
     "SUPPORT_URL": (*_NO_LINE, *_NO_ADDRESS),
-    "STYLESHEETS": ("/static/a.css", None, {"a": 1}, [""], [5]),
+    "STYLESHEETS": ("/static/a.css", {"/static/a.css"}, None, {"a": 1}, [""], [5]),
     "SIGNUP_ENABLED": _NO_FLAG,
     "AUTO_ACTIVATE": _NO_FLAG,
     "RETURN_TOKEN_IN_RESPONSE": _NO_FLAG,
@@ -229,8 +232,16 @@ BAD: Mapping[str, tuple[Any, ...]] = {
     "ACCESS_TOKEN_MAX_AGE": _outside(1, DAY),
     "REFRESH_TOKEN_MAX_AGE": _outside(1, 365 * DAY),
     "REFRESH_REUSE_GRACE": _outside(0, 60),
-    "JWT_ALGORITHM": ("none", "HS512", "rs256", None, 5),
-    "JWT_PRIVATE_KEYS": ("-----BEGIN PRIVATE KEY-----", None, ["key"], [5], [b"-----BEGIN PRIVATE KEY-----"]),
+    "JWT_ALGORITHM": ("none", "HS512", "rs256", "PS256", "Ed25519", "", None, 5, ["RS256"]),
+    "JWT_PRIVATE_KEYS": (
+        "-----BEGIN PRIVATE KEY-----",
+        None,
+        ["key"],
+        [5],
+        [b"-----BEGIN PRIVATE KEY-----"],
+        ["-----BEGIN PUBLIC KEY-----"],
+        {"a": "-----BEGIN PRIVATE KEY-----"},
+    ),
     "JWT_ISSUER": _NO_LINE,
     "JWT_AUDIENCE": _NO_LINE,
     "SESSION_MAX_AGE": _outside(1, 30 * DAY),
@@ -357,6 +368,113 @@ def test_a_first_password_needs_an_administrator() -> None:
     assert refused(alone) == ("ACCOUNTFLOW_FIRST_ADMIN_PASSWORD is set without ACCOUNTFLOW_FIRST_ADMIN_EMAIL.",)
     settings, _ = read({**alone, "ACCOUNTFLOW_FIRST_ADMIN_EMAIL": "boss@example.com"})
     assert settings.first_admin_password == "correct horse battery"
+
+
+_SOME_KEY = "-----BEGIN PRIVATE KEY-----"
+
+
+def with_pairs(algorithm: str, *pems: str) -> dict[str, Any]:
+    """Return a configuration that is fit for production, but for its keys of access tokens."""
+    return {**with_key("JWT_ALGORITHM", algorithm), "ACCOUNTFLOW_JWT_PRIVATE_KEYS": pems}
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_key_pairs(algorithm: str) -> None:
+    """Key pairs of the algorithm's kind are used in their order, of whichever length the list is."""
+    pems = tuple(pem(algorithm, number) for number in (2, 1))
+
+    for some in (pems, pems[:1]):
+        settings, warnings = read(with_pairs(algorithm, *some))
+
+        assert (settings.jwt_algorithm, settings.jwt_private_keys, warnings) == (algorithm, some, ())
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("relaxed", [{}, {"DEBUG": True}, {"TESTING": True}])
+def test_CFG_01_an_algorithm_needs_keys(algorithm: str, relaxed: dict[str, Any]) -> None:
+    """An algorithm with key pairs is refused without any, in debug and testing too."""
+    assert refused({**with_pairs(algorithm), **relaxed}) == (
+        f"ACCOUNTFLOW_JWT_PRIVATE_KEYS is missing. ACCOUNTFLOW_JWT_ALGORITHM {algorithm!r} signs with them.",
+    )
+
+
+def test_CFG_01_keys_need_an_algorithm() -> None:
+    """Keys that would sign nothing are refused: whoever set them believes that other services can check."""
+    sentence = "ACCOUNTFLOW_JWT_PRIVATE_KEYS is set, but ACCOUNTFLOW_JWT_ALGORITHM is 'HS256', which uses none."
+
+    assert refused(with_pairs("HS256", pem("RS256"))) == (sentence,)
+    assert refused(with_key("JWT_PRIVATE_KEYS", [pem("RS256")])) == (sentence,)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "made", "fault"),
+    [
+        ("RS256", lambda: pem("ES256"), "must be RSA keys of 2048 bits or more, for 'RS256' (key 2 is not)."),
+        ("RS256", lambda: pem("EdDSA"), "must be RSA keys of 2048 bits or more, for 'RS256' (key 2 is not)."),
+        (
+            "RS256",
+            lambda: in_pem(rsa.generate_private_key(65537, 1024)),
+            "must be RSA keys of 2048 bits or more, for 'RS256' (key 2 is not).",
+        ),
+        ("ES256", lambda: pem("RS256"), "must be EC keys on the curve P-256, for 'ES256' (key 2 is not)."),
+        (
+            "ES256",
+            lambda: in_pem(ec.generate_private_key(ec.SECP384R1())),
+            "must be EC keys on the curve P-256, for 'ES256' (key 2 is not).",
+        ),
+        ("EdDSA", lambda: pem("ES256"), "must be Ed25519 keys, for 'EdDSA' (key 2 is not)."),
+        (
+            "ES256",
+            lambda: in_pem(private_key("ES256", 2), passphrase=b"open sesame"),
+            "must be keys without a passphrase (key 2 is not).",
+        ),
+        ("ES256", lambda: pem("ES256", 2)[:60], "must be private keys that can be read (key 2 is not)."),
+        ("ES256", lambda: pem("ES256"), "must be keys that differ (key 2 is key 1)."),
+    ],
+)
+def test_CFG_01_keys_must_suit_the_algorithm(algorithm: str, made: Callable[[], str], fault: str) -> None:
+    """A key of another kind, a weak, locked or broken one, and one that stands twice are refused with the reason."""
+    assert refused(with_pairs(algorithm, pem(algorithm), made())) == (f"{PREFIX}JWT_PRIVATE_KEYS {fault}",)
+
+
+def test_CFG_01_every_fault_of_keys_at_once() -> None:
+    """One ConfigError names every key that is no good, beside the other faults, and quotes none."""
+    locked = in_pem(private_key("ES256", 2), passphrase=b"open sesame")
+    pems = [pem("RS256"), pem("ES256"), pem("ES256"), locked, "-----BEGIN PRIVATE KEY-----"]
+
+    faults = refused({**with_pairs("ES256", *pems), "ACCOUNTFLOW_HSTS": "on"})
+
+    assert faults == (
+        "ACCOUNTFLOW_HSTS must be True or False (found 'on').",
+        "ACCOUNTFLOW_JWT_PRIVATE_KEYS must be EC keys on the curve P-256, for 'ES256' (key 1 is not).",
+        "ACCOUNTFLOW_JWT_PRIVATE_KEYS must be keys that differ (key 3 is key 2).",
+        "ACCOUNTFLOW_JWT_PRIVATE_KEYS must be keys without a passphrase (key 4 is not).",
+        "ACCOUNTFLOW_JWT_PRIVATE_KEYS must be private keys that can be read (key 5 is not).",
+    )
+
+
+@pytest.mark.parametrize(
+    ("config", "name"),
+    [
+        (with_key("JWT_ALGORITHM", "none") | {"ACCOUNTFLOW_JWT_PRIVATE_KEYS": [_SOME_KEY]}, "ALGORITHM"),
+        (with_key("JWT_ALGORITHM", "RS256") | {"ACCOUNTFLOW_JWT_PRIVATE_KEYS": "key"}, "PRIVATE_KEYS"),
+    ],
+)
+def test_what_is_refused_breaks_nothing_else(config: dict[str, Any], name: str) -> None:
+    """A refused algorithm is not taken for HS256, and refused keys are not missing as well: that is one fault."""
+    [fault] = refused(config)
+
+    assert fault.startswith(f"ACCOUNTFLOW_JWT_{name} must be ")
+
+
+def test_key_pairs_need_a_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without cryptography the message says what to install, be there keys or not; HS256 does not ask for it."""
+    monkeypatch.setitem(sys.modules, "cryptography", None)
+    sentence = "ACCOUNTFLOW_JWT_PRIVATE_KEYS needs the package cryptography: install flask-accountflow[jwt]."
+
+    assert refused(with_pairs("ES256", pem("ES256"))) == (sentence,)
+    assert refused(with_pairs("ES256"))[1:] == (sentence,)
+    assert read(PRODUCTION)[0].jwt_algorithm == "HS256"
 
 
 def test_CFG_01_every_fault_at_once() -> None:
@@ -674,6 +792,8 @@ def test_CFG_01_no_secret_is_printed() -> None:
         "SECRET_KEY_FALLBACKS": [secrets[1]],
         "ACCOUNTFLOW_PASSWORD_PEPPERS": [("a", secrets[2])],
         "ACCOUNTFLOW_RATELIMIT_STORAGE_URI": uri,
+        "ACCOUNTFLOW_JWT_ALGORITHM": "ES256",
+        "ACCOUNTFLOW_JWT_PRIVATE_KEYS": [pem("ES256")],
     }
 
     settings, _ = read(config)
@@ -690,6 +810,7 @@ def test_CFG_01_no_secret_is_printed() -> None:
     assert len(faults) == 3
     assert len(known) == 2
     assert "canary" not in repr(settings) + "".join(faults + known)
+    assert "PRIVATE KEY-----" not in repr(settings)
 
 
 def test_secrets_are_declared() -> None:

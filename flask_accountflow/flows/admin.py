@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import FieldFault, Problem, Refusal
 from ..flow import Outcome, Services
-from ..forms import AccountForm, CreateUserForm, TestMailForm, refused
+from ..forms import AccountForm, CreateUserForm, TestMailForm, check, refused
 from ..identity import Address
 from ..redeem import address_of
 from ..store.accounts import SIGNUP, Account
@@ -62,19 +62,31 @@ def _create(
 
 
 def first_admin(services: Services, form: CreateUserForm) -> Outcome | None:
-    """Create an administrator unless there is one; None when there is.
+    """Create an administrator unless there is one; None when there is, and then nobody looks at the form.
 
     An account whose address is proved is made one, and keeps its password.
     """
-    if services.store.units.read(services.store.accounts.any_admin, release=True):
+    if _has_admin(services):
         return None
+    check(form)
     form.is_admin.data = form.email_verified.data = True
     try:
         return create_user(services, form)
     except Refusal as refusal:
         if refusal.code != "email_taken":
             raise
-    return _change(services, form.email.address, lambda account: {"is_admin": True})
+    # Perhaps by another process that starts now. A change would end the link that it has mailed.
+    return None if _has_admin(services) else _change(services, form.email.address, _promoted)
+
+
+def _has_admin(services: Services) -> bool:
+    return services.store.units.read(services.store.accounts.any_admin, release=True)
+
+
+def _promoted(account: Account) -> dict[str, Any]:
+    if not account.is_active:
+        raise Refusal("account_disabled")
+    return {"is_admin": True}
 
 
 def send_test_mail(services: Services, form: TestMailForm) -> Outcome:

@@ -20,21 +20,33 @@ def run(services: Services, form: FreshForm) -> Outcome:
 
 
 def _check(services: Services, form: FreshForm, account: Account) -> None:
-    reservation = services.throttle.reserve(login=address_of(account).key, login_ip=services.visit.network)
+    address = address_of(account)
+    reservation = services.throttle.reserve(login=address.key, login_ip=services.visit.network)
     try:
         (right,) = services.hasher.check(form.password.text, account.password_hash)
     except Exception:  # too busy: nothing was guessed
         reservation.give_back()
         raise
     if not right:
+        services.tell(
+            "login_failed",
+            user_id=str(account.id),
+            reason="password",
+            address_hash=services.store.outbox.address_key(address.key),
+        )
         raise refused(form, [FieldFault("password", "incorrect", "This password isn't right.")])
     reservation.succeed()
 
 
 def _replace(services: Services, account: Account) -> SignIn:
     """End the old login and open one like it: whoever holds its copy must not become fresh with us (ASVS 7.2.4)."""
-    sessions, login_id = services.store.sessions, services.visit.login_id
+    sessions, login_id, now = services.store.sessions, services.visit.login_id, services.clock()
     found = sessions.find(login_id) if login_id is not None else None
-    if found is None or not sessions.revoke(found[0].id, services.clock()):
+    # While the password was being checked, the account may have changed, or this login ended.
+    if (
+        found is None
+        or not services.store.accounts.note_login(account, now, None)
+        or not sessions.revoke(found[0].id, now)
+    ):
         raise Refusal("authentication_required")
     return services.open_login(account, remember=found[0].remember)

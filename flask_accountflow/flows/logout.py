@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from contextlib import suppress
+from datetime import datetime, timedelta
 
 from ..errors import InvalidToken
 from ..flow import Outcome, Services
@@ -23,11 +24,17 @@ def _end(services: Services, form: LogoutForm) -> None:
     sessions, now = services.store.sessions, services.clock()
     for login, account, is_current in _named(services, form):
         # What is over ends nothing else: a copied cookie, a replaced token.
-        if form.all.data and is_current and login.is_alive(now) and login.stamp == account.stamp:
-            sessions.revoke_all(account.id, now)
-            services.announce("sessions_revoked", user_id=str(account.id))
+        if form.all.data and is_current and _opens(services, login, account, now):
+            if sessions.revoke_all(account.id, now):
+                services.announce("sessions_revoked", user_id=str(account.id))
         elif sessions.revoke(login.id, now):
             services.announce("logged_out", user_id=str(account.id))
+
+
+def _opens(services: Services, login: Login, account: Account, now: datetime) -> bool:
+    """Tell whether a request with this login would be let in."""
+    idle = timedelta(seconds=services.settings.session_idle_max_age)
+    return login.is_alive(now) and not login.is_idle(now, idle) and login.stamp == account.stamp
 
 
 def _named(services: Services, form: LogoutForm) -> list[tuple[Login, Account, bool]]:

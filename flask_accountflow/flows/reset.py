@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import Refusal
-from ..flow import Outcome, Services, SignIn
+from ..flow import Contract, Outcome, Services, SignIn, refusals
 from ..forms import AskForm, ResetForm, refused
 from ..identity import Address
 from ..redeem import address_of, dead, link_to_renew, open_link
+from ..settings import Settings
 from ..store.accounts import Account
 from ..store.links import REDEEMED, Link
 from ..store.outbox import Draft
@@ -84,7 +85,8 @@ def run(services: Services, form: ResetForm) -> Outcome:
     services.throttle.clear(login=address_of(account).key)
     changed, sign_in = done
     data = {} if sign_in is not None else {"status": "password_changed"}
-    return Outcome("password_changed", data, go="reset_done", sign_in=sign_in, email=changed.email)
+    page = {"user": changed}
+    return Outcome("password_changed", data, go="reset_done", sign_in=sign_in, email=changed.email, page=page)
 
 
 def _hash(services: Services, form: ResetForm, account: Account, reservation: Reservation) -> str:
@@ -135,3 +137,13 @@ def _redeem(
 def _logs_in(services: Services) -> bool:
     rule = services.settings.login_on_reset
     return rule == "always" or (rule == "json" and services.visit.kind == "api")
+
+
+def contract(settings: Settings) -> Contract:
+    """Return what setting a password answers a program: a login, unless the settings say never."""
+    return Contract(
+        shows="ResetState",
+        answers={200: "PasswordChanged" if settings.login_on_reset == "never" else "Session"},
+        refusals=refusals("token_invalid", "token_expired", "token_used", "token_superseded"),
+        throttled=True,
+    )

@@ -10,9 +10,9 @@ from ..errors import Problem, Refusal
 from ..flow import Outcome, Services
 from ..forms import DeviceForm
 from ..store.accounts import Account
-from ..store.sessions import BROWSER, Login
 
-_NO_LOGIN = Problem(404, "There is no such login", "It may have ended already.")
+#: What naming a login that is not one's own comes to.
+NO_LOGIN = Problem(404, "There is no such login", "It may have ended already.")
 
 
 def show(services: Services, form: Any) -> Outcome:
@@ -22,7 +22,7 @@ def show(services: Services, form: Any) -> Outcome:
 
 def devices(services: Services, account: Account) -> list[dict[str, Any]]:
     """Return what an owner may know of his logins."""
-    now = services.clock()
+    now, idle = services.clock(), timedelta(seconds=services.settings.session_idle_max_age)
     found = services.store.units.read(lambda: services.store.sessions.living(account, now), release=True)
     return [
         {
@@ -35,21 +35,15 @@ def devices(services: Services, account: Account) -> list[dict[str, Any]]:
             "current": device.login.id == services.visit.login_id,
         }
         for device in found
-        if not _is_idle(services, device.login)
+        if not device.login.is_idle(now, idle)
     ]
-
-
-def _is_idle(services: Services, login: Login) -> bool:
-    """Tell whether a login that was not to be remembered has ended by itself."""
-    limit = timedelta(seconds=services.settings.session_idle_max_age)
-    return login.kind == BROWSER and not login.remember and login.last_seen_at + limit <= services.clock()
 
 
 def end(services: Services, form: DeviceForm) -> Outcome:
     """End one login, be it the one of this visit."""
     account, login_id = _account(services), _id(form)
     if not services.unit(lambda: _end(services, account, login_id)):
-        raise Refusal("not_found", text=_NO_LOGIN)
+        raise Refusal("not_found", text=NO_LOGIN)
     is_own = login_id == services.visit.login_id
     return Outcome("session_ended", status=204, go="after_logout" if is_own else "me", signed_out=is_own)
 
@@ -69,8 +63,8 @@ def _end(services: Services, account: Account, login_id: uuid.UUID) -> bool:
 
 
 def _end_others(services: Services, account: Account) -> None:
-    services.store.sessions.revoke_all(account.id, services.clock(), keep=services.visit.login_id)
-    services.announce("sessions_revoked", user_id=str(account.id))
+    if services.store.sessions.revoke_all(account.id, services.clock(), keep=services.visit.login_id):
+        services.announce("sessions_revoked", user_id=str(account.id))
 
 
 def _account(services: Services) -> Account:
@@ -83,4 +77,4 @@ def _id(form: DeviceForm) -> uuid.UUID:
     try:
         return uuid.UUID(form.id.text)
     except ValueError:
-        raise Refusal("not_found", text=_NO_LOGIN) from None
+        raise Refusal("not_found", text=NO_LOGIN) from None

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import HookCommitted, Refusal
-from ..flow import Outcome, Services, SignIn
+from ..flow import Contract, Outcome, Services, SignIn, refusals
 from ..forms import TEXT_LIMIT, SignupForm, host_values, refused
+from ..settings import Settings
 from ..store.accounts import SIGNUP, Account
 from .verify import queue
 
@@ -84,6 +85,18 @@ def _checked_fields(services: Services, form: SignupForm) -> dict[str, Any]:
     if found:
         raise refused(form, found)
     return fields
+
+
+def contract(settings: Settings) -> Contract:
+    """Return what a sign-up answers: 201 only where nothing is mailed, and nothing at all while it is closed."""
+    if not settings.signup_enabled:
+        return Contract(shows=None, answers={}, refusals=refusals("signup_closed"))
+    answers = {202: "Signup"}
+    if settings.auto_activate:
+        answers[201] = "SignupSession"
+    elif settings.return_token_in_response:
+        answers[201] = "Signup"
+    return Contract(shows="Form", answers=answers, throttled=True)
 
 
 def _require_open(services: Services) -> None:

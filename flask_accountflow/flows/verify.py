@@ -49,6 +49,22 @@ def run(services: Services, form: VerifyForm) -> Outcome:
     return outcome
 
 
+def show_once(services: Services, form: VerifyForm) -> Outcome:
+    """Say what the link would do, but refuse one that was used, as the tempest SDK does."""
+    return _once(services, form, show(services, form))
+
+
+def run_once(services: Services, form: VerifyForm) -> Outcome:
+    """Confirm the address, but refuse a link that was used, as the tempest SDK does."""
+    return _once(services, form, run(services, form))
+
+
+def _once(services: Services, form: VerifyForm, outcome: Outcome) -> Outcome:
+    if outcome.code == "already_verified":
+        raise dead(services, open_link(services, SIGNUP, form.token.text))
+    return outcome
+
+
 def _run(services: Services, form: VerifyForm, link: Link) -> Outcome:
     state = link.state(services.clock())
     if state == "used":

@@ -7,6 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import uuid4
 
@@ -72,7 +73,6 @@ class Deliverer:
     def send_now(self, template: str, to_addr: str) -> MailFault | None:
         """Send a mail without a link that is in no outbox, and return why it was not handed over, if it was not."""
         now, lease_id = self._clock(), uuid4()
-        host = to_addr.rpartition("@")[2]
         mail = Waiting(
             id=0,
             lease_id=lease_id,
@@ -80,7 +80,7 @@ class Deliverer:
             to_addr=to_addr,
             locale=None,
             context={},
-            message_id=f"{lease_id.hex}@{host}",
+            message_id=lease_id.hex,
             created_at=now,
             expires_at=now,
             attempts=1,
@@ -89,7 +89,10 @@ class Deliverer:
         )
         try:
             with self._transport.connect() as connection:
-                return self._send(connection, self._render(mail))
+                letter = self._render(mail)
+                # As a mail of the outbox has it, and not of the recipient's domain, which looks forged.
+                message_id = f"{letter.message_id}@{letter.sender.rpartition('@')[2]}"
+                return self._send(connection, replace(letter, message_id=message_id))
         except Exception as error:  # whatever a transport or a template of the app raises
             return MailDeferred(_reason(error))
 

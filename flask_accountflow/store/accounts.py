@@ -272,12 +272,17 @@ class Accounts:
                 found[name] = parse(value) if parse is not None and isinstance(value, str) else value
         return found
 
+    def longest(self, name: str) -> int | None:
+        """Return how many characters the column of this name holds; None where that is not said."""
+        kind = self._mapper.columns[name].type
+        return kind.length if isinstance(kind, sa.String) else None
+
     def misfits(self, values: Mapping[str, Any]) -> Iterator[FieldFault]:
         """Yield which values the columns of these names cannot hold; databases differ in how they say so."""
         for name, value in values.items():
-            kind = self._mapper.columns[name].type
-            if isinstance(kind, sa.String) and kind.length is not None and len(str(value or "")) > kind.length:
-                yield FieldFault(name, "too_long", f"Use at most {kind.length} characters.", {"max": kind.length})
+            kind, longest = self._mapper.columns[name].type, self.longest(name)
+            if longest is not None and len(str(value or "")) > longest:
+                yield FieldFault(name, "too_long", f"Use at most {longest} characters.", {"max": longest})
             if isinstance(kind, sa.Numeric) and kind.precision and _digits(value) > kind.precision - (kind.scale or 0):
                 yield FieldFault(name, "invalid", "This number is too large.")
             if isinstance(kind, sa.Integer) and isinstance(value, int) and not -_most(kind) <= value <= _most(kind):

@@ -114,9 +114,11 @@ class Queue:
         at: Any = sa.bindparam("at", type_=mail.c.next_attempt_at.type)
         self._renew = update.values(lease_until=sa.bindparam("until"))
         free = update.values(lease_id=None, lease_until=None)
-        self._sent = free.values(state=SENT, sent_at=sa.bindparam("now"), last_error=None)
+        # The address of somebody without an account goes with the mail: no deletion of an account would take it.
+        over = free.values(to_addr=sa.case((mail.c.user_id.is_not(None), mail.c.to_addr)))
+        self._sent = over.values(state=SENT, sent_at=sa.bindparam("now"), last_error=None)
         self._defer = free.values(last_error=reason, next_attempt_at=at)
-        self._end = free.values(last_error=reason, state=sa.bindparam("end"))
+        self._end = over.values(last_error=reason, state=sa.bindparam("end"))
         self._release = free.values(
             attempts=mail.c.attempts - 1, next_attempt_at=sa.func.coalesce(at, mail.c.next_attempt_at)
         )

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -47,6 +47,10 @@ class Login:
     def is_alive(self, now: datetime) -> bool:
         """Tell whether it was neither revoked nor outlived."""
         return self.revoked_at is None and self.expires_at > now
+
+    def is_idle(self, now: datetime, limit: timedelta) -> bool:
+        """Tell whether it ended by itself: a browser's that was not to be remembered, after ``limit`` without a use."""
+        return self.kind == BROWSER and not self.remember and self.last_seen_at + limit <= now
 
 
 @dataclass(frozen=True)
@@ -174,10 +178,11 @@ class Sessions:
         """End a login of this account; False when it was over, or is another's."""
         return self._units.changed(self._revoke_one, {"login": login_id, "owner": account_id, "now": now})
 
-    def revoke_all(self, account_id: Any, now: datetime, *, keep: uuid.UUID | None = None) -> None:
-        """End every login of an account but the one to ``keep``."""
+    def revoke_all(self, account_id: Any, now: datetime, *, keep: uuid.UUID | None = None) -> bool:
+        """End every login of an account but the one to ``keep``; False when there was none."""
         statement = self._revoke_all if keep is None else self._revoke_all.where(self._login_id != keep)
-        self._units.execute(statement, {"owner": account_id, "now": now})
+        result = self._units.execute(statement, {"owner": account_id, "now": now})
+        return bool(getattr(result, "rowcount", 0) > 0)
 
     def living(self, account: Account, now: datetime) -> list[Device]:
         """Return where the account is logged in, the one used last first."""

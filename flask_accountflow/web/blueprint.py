@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,14 @@ from flask import Blueprint, Flask, Response, jsonify, request
 from flask.globals import request_ctx
 from jinja2 import ChoiceLoader, FileSystemLoader, PrefixLoader
 from werkzeug.exceptions import HTTPException
-from werkzeug.routing import BaseConverter
+from werkzeug.routing import BaseConverter, PathConverter
 
 from ..errors import Refusal
 from ..flow import Action
 from ..mail.transports import RecordingTransport
 from . import inbox, origin
 from .headers import protect, publish
+from .openapi import Description
 from .redirects import asked
 from .view import ActionView, Web
 
@@ -28,7 +30,9 @@ _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "TRACE", "OPTIONS")
 _STATIC_AGE = 31536000
 
 
-def build(web: Web, actions: Iterable[Action], recorded: RecordingTransport | None) -> Blueprint:
+def build(
+    web: Web, actions: Iterable[Action], description: Description, recorded: RecordingTransport | None
+) -> Blueprint:
     """Return the blueprint of one app."""
     prefix = web.services.settings.url_prefix
     blueprint = Blueprint(
@@ -47,6 +51,7 @@ def build(web: Web, actions: Iterable[Action], recorded: RecordingTransport | No
         view = ActionView.as_view(action.name, web, action)
         blueprint.add_url_rule(action.rule, view_func=view, methods=methods)
     blueprint.add_url_rule("/csrf", endpoint="csrf", view_func=_csrf_view(web))
+    blueprint.add_url_rule("/openapi.json", endpoint="openapi", view_func=_openapi_view(web, description))
     if web.services.access_tokens.public_keys:
         blueprint.add_url_rule("/jwks.json", endpoint="jwks", view_func=_jwks_view(web))
     if recorded is not None:
@@ -68,9 +73,18 @@ def _finish(response: Response, web: Web) -> Response:
     if request.endpoint == f"{NAME}.static":
         response.headers["X-Content-Type-Options"] = "nosniff"
         if response.status_code == 200 and asked("v") is not None:
-            response.headers["Cache-Control"] = f"public, max-age={_STATIC_AGE}, immutable"
+            # Flask may renew the session cookie with any answer, and a shared cache would hand it to others.
+            scope = "private" if request.cookies else "public"
+            response.headers["Cache-Control"] = f"{scope}, max-age={_STATIC_AGE}, immutable"
         return response
     return protect(response, web.services.settings)
+
+
+class _Token(PathConverter):
+    """Matches what may once have been a token, also with slashes and line breaks in it: the flow says what is wrong."""
+
+    regex = "(?s:.+?)"
+    part_isolating = False
 
 
 class _Rest(BaseConverter):
@@ -99,6 +113,17 @@ def _jwks_view(web: Web) -> Callable[[], Response]:
         return publish(jsonify(keys=web.services.access_tokens.public_keys))
 
     return jwks
+
+
+def _openapi_view(web: Web, description: Description) -> Callable[[], Any]:
+    def openapi() -> Response:
+        """Return the description of the API."""
+        if _is_ruled_out("application/json"):
+            return web.refuse(Refusal("not_acceptable"))
+        # Not jsonify, which sorts: the order is that of the routes.
+        return Response(json.dumps(description.document(request.script_root)), mimetype="application/json")
+
+    return openapi
 
 
 def _is_ruled_out(*kinds: str) -> bool:
@@ -134,7 +159,7 @@ def _allowed_methods() -> list[str]:
 
 def mount(app: Flask, blueprint: Blueprint) -> None:
     """Register the blueprint, and exempt it from a host's CSRFProtect."""
-    app.url_map.converters["accountflow_rest"] = _Rest
+    app.url_map.converters |= {"accountflow_token": _Token, "accountflow_rest": _Rest}
     app.register_blueprint(blueprint)
     app.before_request_funcs.setdefault(None, []).insert(0, _exempt_once(app, blueprint))
 

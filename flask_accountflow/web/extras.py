@@ -26,10 +26,19 @@ def _link() -> str | None:
     return link
 
 
+def _owner(services: Services, data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return whose link this browser has just used, once; nothing where the page knows it, or nobody's was."""
+    key = session.pop(sessions.OWNER, None)
+    if key is None or data.get("user") is not None:
+        return {}
+    account = services.store.units.read(lambda: services.store.accounts.find(key), release=True)
+    return {} if account is None else {"user": account}
+
+
 def _signup_sent(services: Services, data: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "email": _typed_email(),
-        "expires_in_text": in_words(services.settings.verify_max_age),
+        "expires_in_text": in_words(services.settings.verify_max_age, exactly=True),
         "sender": services.settings.mail_sender_name or services.settings.mail_sender or None,
         "unverified": asked("unverified") is not None,
         "link": _link(),
@@ -41,7 +50,7 @@ def _reset_sent(services: Services, data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _reset_done(services: Services, data: Mapping[str, Any]) -> dict[str, Any]:
-    return {"email": _typed_email()}
+    return {"email": _typed_email(), **_owner(services, data)}
 
 
 def _verify_done(services: Services, data: Mapping[str, Any]) -> dict[str, Any]:
@@ -50,6 +59,7 @@ def _verify_done(services: Services, data: Mapping[str, Any]) -> dict[str, Any]:
         "already": status == "already_verified",
         "discarded": status == "discarded",
         "email": _typed_email(),
+        **_owner(services, data),
     }
 
 

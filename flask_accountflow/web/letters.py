@@ -10,7 +10,7 @@ from jinja2 import Environment
 from ..link_addresses import LinkAddresses
 from ..mail.letter import Letter
 from ..settings import Settings
-from ..store.queue import Waiting
+from ..store.queue import Waiting, WaitingLink
 from .seed_names import MAILS
 from .words import in_words
 
@@ -64,7 +64,7 @@ class LetterRenderer:
             "reset_url": link if row is not None and row.purpose == "reset" else None,
             "min_length": settings.password_min_length,
             "expires_at": None if row is None else row.expires_at,
-            "life_text": "" if row is None else in_words(int((row.expires_at - row.created_at).total_seconds())),
+            "life_text": "" if row is None else _life(row),
             "login_url": self._addresses.login(origin),
             "reset_request_url": self._addresses.page("/password-reset/request", origin),
             "happened_at": waiting.created_at,
@@ -75,6 +75,11 @@ class LetterRenderer:
         if row is None:
             return None
         return self._addresses.link(row.purpose, row.row_id, row.created_at, _origin(waiting))
+
+
+def _life(row: WaitingLink) -> str:
+    # Rounded up it would promise more than the link holds.
+    return in_words(int((row.expires_at - row.created_at).total_seconds()), exactly=True)
 
 
 def _origin(waiting: Waiting) -> str | None:

@@ -112,8 +112,12 @@ class Pages:
             sessions.begin(outcome.sign_in)
         elif outcome.email is not None:
             session[sessions.EMAIL] = outcome.email
+            if "user" in outcome.page:
+                session[sessions.OWNER] = outcome.page["user"].email_key
         if outcome.page.get("link") is not None:
             session[sessions.LINK] = outcome.page["link"]
+        elif sessions.LINK in session:
+            del session[sessions.LINK]  # of another address, whose page was never opened
         name = outcome.go if outcome.go is not None else "me"
         wanted = safe_next(outcome.next or _asked_next(form), services.settings)
         address = destination(name, services.settings, wanted)
@@ -187,7 +191,7 @@ class Pages:
             "problem": None if refusal is None or page in _LINK_PAGES.values() else _shown(refusal, form),
             "data": data,
         }
-        names = page_names(page, data.get("purpose")) if services.settings.seed_aliases else [page]
+        names = page_names(page, data) if services.settings.seed_aliases else [page]
         return make_response(render_template([f"accountflow/{name}.html" for name in names], **context), status)
 
     def _token(self, page: str) -> str:
@@ -240,7 +244,7 @@ def _plain(
 ) -> dict[str, Any]:
     """Return what is at hand under plain names on every page, for templates of the app's own."""
     return {
-        "user": _entity(services, data["user"]) if "user" in data else current_user,
+        "user": _entity(services, data["user"]) if data.get("user") is not None else current_user,
         "expires_at": data.get("expires_at"),
         "login_url": links["login"],
         "form_action": request.script_root + request.path,

@@ -19,6 +19,7 @@ from ..store.sessions import API, BROWSER
 from . import origin
 from .body import read_json
 from .redirects import safe_next
+from .seed_names import with_other_names
 from .visits import form_meta, plain_visit
 
 
@@ -68,6 +69,8 @@ class Programs:
             data["next"] = safe_next(data["next"], services.settings)
         if outcome.sign_in is not None:
             data |= _session(services, outcome.sign_in)
+        if services.settings.seed_aliases:
+            data = with_other_names(data)
         return _json(data, outcome.status)
 
     def refuse(self, services: Services, action: Action | None, refusal: Refusal, form: Form | None) -> Response:

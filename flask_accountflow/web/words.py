@@ -7,9 +7,14 @@ from datetime import datetime, timezone
 _UNITS = (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
 
 
-def in_words(seconds: int) -> str:
-    """Return a duration in its largest fitting unit, rounded up: ``24 hours``, ``5 minutes``."""
+def in_words(seconds: int, *, exactly: bool = False) -> str:
+    """Return a duration in its largest fitting unit, rounded up: ``24 hours``, ``5 minutes``.
+
+    With ``exactly`` in the largest one that needs no rounding: ``90 minutes``.
+    """
     for name, size in _UNITS:
+        if exactly and seconds % size:
+            continue
         # A day is said as 24 hours, as links say it; two days and more in days.
         if seconds >= size * (2 if name == "day" else 1):
             number = -(-seconds // size)
@@ -47,7 +52,7 @@ def device_in_words(user_agent: str | None) -> str:
         next((name for sign, name in names if sign in user_agent), None) for names in (_BROWSERS, _SYSTEMS)
     )
     if browser is None and system is None:
-        return user_agent.split("/")[0].split(" ")[0][:40]
+        return user_agent.split("/")[0].split(" ")[0][:40] or "Unknown device"
     return " on ".join(name for name in (browser, system) if name is not None)
 
 

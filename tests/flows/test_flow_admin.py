@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from flow_bench import DEVICE, EMAIL, OTHER_PASSWORD, PASSWORD, PROGRAM, STRANGER, Bench, answer
+from support import Site, services
 
+from flask_accountflow import forms
 from flask_accountflow.errors import Refusal
+from flask_accountflow.flow import Outcome, Visit
 from flask_accountflow.flows import admin
-from flask_accountflow.forms import AccountForm, CreateUserForm, check
+from flask_accountflow.forms import AccountForm, CreateUserForm, check, from_json
+from flask_accountflow.rules import Rate
+from flask_accountflow.throttle import Budget, LimitsThrottle
 from flask_accountflow.tokens import random_id
+from flask_accountflow.web.visits import form_meta
 
 
 def test_a_verified_account_logs_in_at_once(bench: Bench) -> None:
@@ -330,3 +339,208 @@ def test_SUP_04_what_an_operator_gave_is_never_a_strangers(bench: Bench, passwor
     assert answers == ["validation_failed", "verified"]
     assert answer(bench.login, password=OTHER_PASSWORD, visit=STRANGER) != "logged_in"
     assert answer(bench.login) == "logged_in"
+
+
+# The first administrator.
+
+
+def _first_admin(bench: Bench, email: str = EMAIL, password: str | None = PASSWORD) -> Outcome | None:
+    """Run what the start of a deployment runs; nobody has looked at the settings before."""
+    form = bench.form(CreateUserForm, email=email, password=password)
+    return admin.first_admin(bench.services, form)
+
+
+def test_the_first_administrator_is_created(bench: Bench) -> None:
+    """Where there is no administrator one is created, with a proved address, and logs in at once."""
+    outcome = _first_admin(bench, "Vic@EXAMPLE.com")
+
+    assert outcome is not None
+    assert (outcome.code, outcome.data["email"], outcome.data["is_admin"]) == ("user_created", "Vic@example.com", True)
+    assert outcome.data["email_verified"] is True
+    assert bench.mails == []
+    assert answer(bench.login) == "logged_in"
+
+
+def test_the_first_administrator_may_be_mailed_a_link(bench: Bench) -> None:
+    """Without a password the first administrator is mailed a link to set one, and later starts leave it good."""
+    _first_admin(bench, password=None)
+    bench.clock.tick(3600)
+
+    again = _first_admin(bench, password=None)
+
+    assert again is None
+    assert bench.sent == ["set_password"]
+    assert answer(bench.reset, bench.token, PASSWORD) == "password_changed"
+    assert answer(bench.login) == "logged_in"
+    assert bench.account().is_admin
+
+
+@pytest.mark.parametrize("values", [{"is_active": True}, {"email_verified_at": None}, {"is_active": False}])
+def test_where_there_is_an_administrator_nothing_happens(bench: Bench, values: dict[str, Any]) -> None:
+    """Any administrator is enough, be he of another address, not confirmed yet, or disabled."""
+    bench.create_user("root@example.com", email_verified=True, is_admin=True)
+    bench.alter("root@example.com", **values)
+    bench.signup()
+    before = bench.rows("user")
+
+    assert _first_admin(bench) is None
+    assert bench.rows("user") == before
+
+
+@pytest.mark.parametrize(("email", "password"), [("root@localhost", PASSWORD), (EMAIL, "short"), ("", "")])
+def test_settings_that_are_needed_no_more_are_not_looked_at(bench: Bench, email: str, password: str) -> None:
+    """Where there is an administrator, an old setting that breaks a rule of today stops no deployment."""
+    bench.create_user("root@example.com", email_verified=True, is_admin=True)
+
+    assert _first_admin(bench, email, password) is None
+
+
+def test_settings_that_break_a_rule_are_refused(bench: Bench) -> None:
+    """A first administrator gets no address and no password that nobody else could have."""
+    with pytest.raises(Refusal) as refused:
+        _first_admin(bench, "root@localhost", "short")
+
+    faults = [(fault.field, fault.code) for fault in refused.value.fields]
+    assert faults == [("email", "invalid_email"), ("password", "too_short")]
+    assert bench.rows("user") == []
+
+
+@pytest.mark.parametrize("disabled", [False, True])
+def test_a_squatter_on_the_administrators_address_gives_way(bench: Bench, disabled: bool) -> None:
+    """Who has signed up with the first administrator's address, and never proved it, has no part in his account."""
+    bench.signup(password=OTHER_PASSWORD, visit=STRANGER)
+    foreign = bench.token
+    if disabled:
+        bench.change(admin.disable_user)
+
+    outcome = _first_admin(bench)
+
+    assert outcome is not None
+    assert outcome.code == "user_created"
+    assert [(row.email_key, row.is_admin) for row in bench.rows("user")] == [(None, False), (EMAIL, True)]
+    assert answer(bench.verify, foreign, STRANGER, password=OTHER_PASSWORD) == "token_superseded"
+    assert answer(bench.login, password=OTHER_PASSWORD, visit=STRANGER) != "logged_in"
+    assert answer(bench.login) == "logged_in"
+
+
+def test_a_proved_account_is_made_an_administrator(bench: Bench) -> None:
+    """An account that holds the address by proof gets the rights and keeps its password; its logins and links end."""
+    bench.member()
+    token = bench.refresh_token(bench.login(visit=PROGRAM))
+    bench.request_reset(email=EMAIL)
+    link = bench.token
+
+    outcome = _first_admin(bench, EMAIL.upper(), OTHER_PASSWORD)
+
+    assert outcome is not None
+    assert (outcome.code, outcome.data["is_admin"]) == ("changed", True)
+    assert [row.is_admin for row in bench.rows("user")] == [True]
+    assert [answer(bench.refresh, token), answer(bench.reset, link)] == ["token_invalid", "token_superseded"]
+    assert answer(bench.login, password=OTHER_PASSWORD) == "invalid_credentials"
+    assert answer(bench.login) == "logged_in"
+
+
+def test_a_disabled_account_is_made_no_administrator(bench: Bench) -> None:
+    """An account that was disabled is neither enabled nor given rights by a setting; the deployment is told."""
+    bench.member()
+    bench.change(admin.disable_user)
+    before = bench.account()
+
+    assert answer(lambda: _first_admin(bench)) == "account_disabled"
+    assert bench.account() == before
+
+
+def test_an_administrator_that_another_start_has_created_is_left_alone(bench: Bench) -> None:
+    """When another process creates him between reading and writing, nothing ends that was mailed to him."""
+    rival = {"email": EMAIL, "email_key": EMAIL, "stamp": random_id(), "created_at": bench.clock.now}
+    rival |= {"email_verified_at": bench.clock.now, "is_active": True, "is_admin": True, "newsletter": True}
+    insert = bench.tables.user.insert().values(**rival)
+    bench.once("SELECT EXISTS", lambda connection: connection.execute(insert))
+
+    outcome = _first_admin(bench, password=None)
+
+    assert outcome is None
+    assert [row.stamp for row in bench.rows("user")] == [rival["stamp"]]
+    assert bench.mails == []
+
+
+def test_a_member_that_is_created_meanwhile_is_made_an_administrator(bench: Bench) -> None:
+    """When the address gets an ordinary account between reading and writing, that account gets the rights."""
+    rival = {"email": EMAIL, "email_key": EMAIL, "stamp": random_id(), "created_at": bench.clock.now}
+    rival |= {"email_verified_at": bench.clock.now, "is_active": True, "is_admin": False, "newsletter": True}
+    insert = bench.tables.user.insert().values(**rival)
+    bench.once("SELECT EXISTS", lambda connection: connection.execute(insert))
+
+    assert answer(lambda: _first_admin(bench, password=None)) == "changed"
+    assert [row.is_admin for row in bench.rows("user")] == [True]
+
+
+@pytest.mark.parametrize("squatted", [False, True], ids=["free", "squatted"])
+def test_two_deployments_that_start_at_once_make_one_administrator(
+    make_site: Callable[..., Site], database_uri: str, squatted: bool
+) -> None:
+    """Whichever of several processes is first, there is one administrator, and the link that he was mailed works."""
+    site = make_site({"ACCOUNTFLOW_MAIL_KICK": "worker"}, uri=database_uri)
+    if squatted:
+        site.program().signup(EMAIL)
+    start = threading.Barrier(4)
+
+    def deploy() -> str:
+        with site.app.app_context():
+            tools = replace(services(site), own=True)
+            form = from_json(CreateUserForm, {"email": EMAIL}, form_meta(tools))
+            start.wait(10)
+            outcome = admin.first_admin(tools, form)
+            return "" if outcome is None else outcome.code
+
+    with ThreadPoolExecutor(4) as pool:
+        codes = [made.result(60) for made in [pool.submit(deploy) for _ in range(4)]]
+    with site.app.app_context():
+        site.app.extensions["accountflow_delivery"].deliver_due()
+
+    assert sorted(codes) == ["", "", "", "user_created"]
+    assert [row.email_key for row in site.rows("user") if row.is_admin] == [EMAIL]
+    assert [letter.template for letter in site.letters].count("set_password") == 1
+    assert site.program().reset(site.last_link).status_code == 200
+
+
+# Test mails.
+
+
+def _send_test_mail(bench: Bench, to: str = EMAIL, visit: Visit = PROGRAM) -> Outcome:
+    return bench.run(admin.send_test_mail, forms.TestMailForm, visit, to=to)
+
+
+def test_a_test_mail_is_written_for_anybody(bench: Bench) -> None:
+    """A test mail is queued for the address that was named, with no account and no link."""
+    outcome = _send_test_mail(bench, "Una@EXAMPLE.com")
+
+    [row] = bench.rows("mail")
+    assert (outcome.code, outcome.status) == ("accepted", 202)
+    assert outcome.data == {"status": "accepted", "to": "Una@example.com"}
+    assert (row.template, row.to_addr, row.user_id, row.token_id) == ("test", "Una@example.com", None, None)
+    assert (row.state, row.context) == ("pending", {})
+    assert bench.rows("token") == bench.rows("user") == []
+    assert bench.kicks == 1
+    assert [(name, payload["user_id"]) for name, payload in bench.events] == [("mail_queued", None)]
+
+
+def test_a_test_mail_is_counted_before_it_is_written(make_bench: Callable[..., Bench]) -> None:
+    """Too many test mails from one network are refused, and nothing of them is written."""
+    throttle = LimitsThrottle([Budget("mail_ip", (Rate(2, 3600),), "keep")])
+    bench = make_bench(parts={"throttle": throttle})
+
+    answers = [answer(_send_test_mail, bench) for _ in range(3)]
+    other = answer(_send_test_mail, bench, visit=DEVICE)
+
+    assert [*answers, other] == ["accepted", "accepted", "rate_limited", "accepted"]
+    assert len(bench.rows("mail")) == 3
+
+
+def test_a_test_mail_remembers_where_it_was_asked_for(make_bench: Callable[..., Bench]) -> None:
+    """Without a BASE_URL a test mail keeps the origin of the request, as every mail does."""
+    bench = make_bench(base_url=None, debug=True)
+
+    _send_test_mail(bench, visit=replace(PROGRAM, origin="http://127.0.0.1:5000"))
+
+    assert [row.context for row in bench.rows("mail")] == [{"origin": "http://127.0.0.1:5000"}]

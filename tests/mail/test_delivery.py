@@ -412,3 +412,110 @@ def test_pause(world: World, due: timedelta | None, pause: float) -> None:
         world.rows.mail(next_attempt_at=NOW + due)
 
     assert world.deliverer().pause(30) == pause
+
+
+# Sending one mail now, outside the outbox.
+
+
+def test_now(world: World) -> None:
+    """A mail that is sent now is handed over once, is in no outbox, and leaves what waits there alone."""
+    waiting = world.rows.mail(template="verify")
+    letters: list[Letter] = []
+    world.wire.during = letters.append
+
+    fault = world.deliverer().send_now("test", "Una@example.net")
+
+    assert fault is None
+    assert [(letter.template, letter.to, letter.date) for letter in letters] == [("test", "Una@example.net", NOW)]
+    assert world.states(waiting) == ["pending"]
+    assert world.queue.counts() == {"pending": 1, "sent": 0, "failed": 0, "dropped": 0}
+    assert world.events == []
+
+
+def test_now_twice(world: World) -> None:
+    """Each mail that is sent now has a Message-ID of its own, from the domain of its sender."""
+    letters: list[Letter] = []
+    world.wire.during = letters.append
+
+    for _ in range(2):
+        world.deliverer().send_now("test", "una@example.net")
+
+    names = [letter.message_id.partition("@") for letter in letters]
+    assert {domain for _, _, domain in names} == {"shop.example"}
+    assert len({name for name, _, _ in names}) == 2
+
+
+@pytest.mark.parametrize(
+    ("place", "fault", "kind", "reason"),
+    [
+        ("test", MailRejected("550 no"), MailRejected, "550 no"),
+        ("test", MailDeferred("451 later"), MailDeferred, "451 later"),
+        ("test", Unreachable("421 closing"), Unreachable, "421 closing"),
+        ("test", ZeroDivisionError("strange"), MailDeferred, "ZeroDivisionError: strange"),
+        ("connect", Unreachable("421 closing"), MailDeferred, "421 closing"),
+        ("connect", ConnectionRefusedError("nobody there"), MailDeferred, "ConnectionRefusedError: nobody there"),
+    ],
+)
+def test_now_fault(world: World, place: str, fault: Exception, kind: type[Exception], reason: str) -> None:
+    """Whatever keeps a mail from being handed over now is returned with its reason, and not raised."""
+    world.wire.faults[place] = fault
+
+    found = world.deliverer().send_now("test", "una@example.net")
+
+    assert isinstance(found, kind)
+    assert str(found) == reason
+    assert world.wire.sent == []
+
+
+def test_now_broken_template(world: World) -> None:
+    """A template that cannot be rendered is a fault like any other."""
+    found = world.deliverer().send_now("broken", "una@example.net")
+
+    assert isinstance(found, MailDeferred)
+    assert str(found).startswith("LookupError: ")
+    assert world.wire.sent == []
+
+
+def test_now_deadline(world: World) -> None:
+    """A mail that is sent now has the deadline of every other."""
+
+    def hang(letter: Letter) -> None:
+        assert world.wire.aborted.wait(5)
+        raise MailDeferred("time-out")
+
+    world.wire.during = hang
+    started = time.monotonic()
+    found = world.deliverer(deadline=0.1).send_now("test", "una@example.net")
+
+    assert 0.1 <= time.monotonic() - started < 2
+    assert str(found) == "time-out"
+
+
+# Addresses of people without an account.
+
+
+@pytest.mark.parametrize(
+    ("fault", "state"), [(None, "sent"), (MailRejected("550 no"), "failed"), (MailDeferred("450 later"), "pending")]
+)
+@pytest.mark.parametrize("has_account", [True, False])
+def test_address_of_nobody(world: World, fault: Exception | None, state: str, has_account: bool) -> None:
+    """The address of somebody without an account is kept until his mail is sent or given up, that of a user longer."""
+    if fault is not None:
+        world.wire.faults["test"] = fault
+    mail = world.rows.mail(template="test", user_id=world.rows.user().id if has_account else None)
+
+    world.deliverer().deliver_due()
+
+    row = world.rows.stored(mail)
+    kept = has_account or state == "pending"
+    assert (row.state, row.to_addr) == (state, "ada@example.com" if kept else None)
+
+
+def test_address_of_nobody_in_time(world: World) -> None:
+    """A mail to somebody without an account whose time is over loses its address as well."""
+    mail = world.rows.mail(template="test", expires_at=NOW)
+
+    world.deliverer().deliver_due()
+
+    row = world.rows.stored(mail)
+    assert (row.state, row.to_addr) == ("dropped", None)

@@ -253,6 +253,144 @@ def test_SES_04_revoke(desk: Desk) -> None:
     assert desk.run(lambda: desk.store.sessions.revoke(random_id(), desk.now)) is False
 
 
+def ids(logins: list[Login]) -> set[uuid.UUID]:
+    """Return the ids of logins."""
+    return {one.id for one in logins}
+
+
+def alive(desk: Desk) -> set[uuid.UUID]:
+    """Return the ids of the logins that were not ended."""
+    return {row.id for row in desk.shop.rows("session") if row.revoked_at is None}
+
+
+def test_SES_14_revoke_of(desk: Desk) -> None:
+    """An owner ends a login of his own once, and no other one with it."""
+    account = desk.create()
+    opened, other = login(desk, account), login(desk, account)
+    desk.shop.clock.tick(60)
+
+    results = [desk.run(lambda: desk.store.sessions.revoke_of(account.id, opened.id, desk.now)) for _ in range(2)]
+
+    assert results == [True, False]
+    assert find(desk, opened.id)[0].revoked_at == desk.now
+    assert alive(desk) == {other.id}
+
+
+def test_SES_14_revoke_of_somebody_else(desk: Desk) -> None:
+    """An id of somebody else's login, or of none, ends nothing."""
+    account, other = desk.create(), desk.create(BOB)
+    opened = login(desk, other)
+
+    results = [
+        desk.run(lambda login_id=login_id: desk.store.sessions.revoke_of(account.id, login_id, desk.now))
+        for login_id in (opened.id, random_id())
+    ]
+
+    assert results == [False, False]
+    assert alive(desk) == {opened.id}
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_revoke_all(desk: Desk, kept: bool) -> None:
+    """Every login of an account ends but the one to keep; other people's go on, and what was over stays as it was."""
+    account, other = desk.create(), desk.create(BOB)
+    ended, here, *rest = [login(desk, account, kind=kind) for kind in (API, BROWSER, API, BROWSER)]
+    theirs = login(desk, other)
+    desk.run(lambda: desk.store.sessions.revoke(ended.id, desk.now))
+    desk.shop.clock.tick(60)
+    keep = here.id if kept else None
+
+    results = [desk.run(lambda: desk.store.sessions.revoke_all(account.id, desk.now, keep=keep)) for _ in range(2)]
+
+    assert results == [True, False]
+    assert alive(desk) == ({theirs.id, here.id} if kept else {theirs.id})
+    assert {find(desk, login_id)[0].revoked_at for login_id in ids(rest)} == {desk.now}
+    assert find(desk, ended.id)[0].revoked_at == START
+
+
+def test_revoke_all_of_an_account_without_logins(desk: Desk) -> None:
+    """Where there is nothing to end, nothing ends, whoever else is logged in."""
+    account, theirs = desk.create(), login(desk, desk.create(BOB))
+
+    assert desk.run(lambda: desk.store.sessions.revoke_all(account.id, desk.now)) is False
+    assert alive(desk) == {theirs.id}
+
+
+# Listing
+
+
+def living(desk: Desk, account: Account) -> Any:
+    """Return the devices of an account."""
+    return desk.read(lambda: desk.store.sessions.living(account, desk.now))
+
+
+def test_SES_14_living(desk: Desk) -> None:
+    """An account's logins are listed as they are stored, with device and address, the one used last first."""
+    account = desk.create()
+    first, second = login(desk, account), login(desk, account, kind=API, ip=None, user_agent=None)
+    third = login(desk, account, now=START + SECOND)
+    with desk.shop.app.app_context():
+        desk.store.sessions.touch(first.id, START + 2 * SECOND, START + SECOND)
+
+    with desk.shop.statements() as seen:
+        found = living(desk, account)
+
+    assert [device.login.id for device in found] == [first.id, third.id, second.id]
+    assert found[1].login == third
+    assert found[0].login.last_seen_at == START + 2 * SECOND
+    assert [(device.ip, device.user_agent) for device in found] == [("203.0.113.9", "A browser")] * 2 + [(None, None)]
+    assert len(seen) == 1
+
+
+def test_living_of_one_moment_has_an_order(desk: Desk) -> None:
+    """Logins of the same moment come in the order of their ids, so in the same one each time."""
+    account = desk.create()
+    opened = [login(desk, account).id for _ in range(12)]
+
+    found = [device.login.id for device in living(desk, account)]
+
+    assert found == sorted(opened, key=lambda login_id: login_id.hex)
+
+
+@pytest.mark.parametrize(("age", "listed"), [(HOUR - SECOND, 1), (HOUR, 0)])
+def test_living_ends_in_time(desk: Desk, age: timedelta, listed: int) -> None:
+    """A login is listed until its time is over."""
+    account = desk.create()
+    login(desk, account)
+    desk.shop.clock.tick(age.total_seconds())
+
+    assert len(living(desk, account)) == listed
+
+
+def test_living_leaves_out_what_opens_nothing(desk: Desk) -> None:
+    """What was ended, is somebody else's, or is from before a change of the account is not listed."""
+    account = desk.create()
+    login(desk, account)
+    changed = desk.run(lambda: desk.accounts.change(account, {"password_hash": "af1$new"}))
+    ended, present = login(desk, changed), login(desk, changed)
+    desk.run(lambda: desk.store.sessions.revoke(ended.id, desk.now))
+    login(desk, desk.create(BOB))
+
+    assert [device.login for device in living(desk, changed)] == [present]
+
+
+@pytest.mark.parametrize(
+    ("kind", "remember", "unused", "idle"),
+    [
+        (BROWSER, False, HOUR - SECOND, False),
+        (BROWSER, False, HOUR, True),
+        (BROWSER, True, HOUR, False),
+        (API, False, HOUR, False),
+        (API, True, HOUR, False),
+    ],
+)
+def test_SES_10_is_idle(desk: Desk, kind: str, remember: bool, unused: timedelta, idle: bool) -> None:
+    """Only a browser's login that is not remembered lies idle, from the end of the limit on."""
+    opened = login(desk, desk.create(), kind=kind, remember=remember)
+
+    assert find(desk, opened.id)[0].is_idle(START + unused, HOUR) is idle
+
+
 # Noting the use
 
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+from itertools import permutations
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from answers import Script, bearer, heading, links
 from flask import Blueprint, Response
-from support import PASSWORD, Person, Program, Site
+from support import PASSWORD, START, Person, Program, Site
 
-from flask_accountflow import admin_required, current_user, login_required, verified_required
+from flask_accountflow import admin_required, current_user, fresh_login_required, login_required, verified_required
 
 EMAIL = "vic@example.com"
-GUARDED = ["/secret", "/proved", "/admin"]
+GUARDED = ["/secret", "/proved", "/admin", "/vault"]
 
 
 def enter(visitor: Any) -> dict[str, str]:
@@ -48,7 +53,7 @@ def test_who_may_enters(site: Site, visitor: Program | Person, path: str) -> Non
     response = visitor.get(path, **headers)
 
     assert response.status_code == 200
-    assert response.text == {"/secret": f"secret of {EMAIL}", "/proved": "proved", "/admin": "admin"}[path]
+    assert response.text == {"/secret": f"secret of {EMAIL}"}.get(path, path[1:])
 
 
 @pytest.mark.parametrize(
@@ -247,3 +252,135 @@ def test_a_view_may_say_how_long_its_page_is_kept(own_site: Site) -> None:
     found = person.get("/report")
 
     assert found.headers["Cache-Control"] == "private, max-age=60"
+
+
+# Everybody at every door
+
+IN, OUT = "in", "authentication_required"
+STALE, UNPROVED, NO_ADMIN = "fresh_login_required", "email_unverified", "forbidden"
+#: Who comes, and what each of GUARDED answers.
+VISITORS = {
+    "stranger": (OUT, OUT, OUT, OUT),
+    "member": (IN, IN, NO_ADMIN, IN),
+    "unproved member": (IN, UNPROVED, NO_ADMIN, IN),
+    "stale member": (IN, IN, NO_ADMIN, STALE),
+    "admin": (IN, IN, IN, IN),
+    "stale admin": (IN, IN, IN, STALE),
+    "disabled member": (OUT, OUT, OUT, OUT),
+    "disabled admin": (OUT, OUT, OUT, OUT),
+    "member who logged out": (OUT, OUT, OUT, OUT),
+}
+
+
+def coming(site: Site, who: str, credential: str) -> Callable[[str, str], Any]:
+    """Return how somebody asks for a path and a type."""
+    site.member(admin="admin" in who)
+    script = Script(site)
+    headers: dict[str, str] = {}
+    if who != "stranger" and credential == "cookie":
+        script.log_in()
+    elif who != "stranger":
+        headers = {"Authorization": bearer(script.login(EMAIL))["authorization"]}
+    with site.app.app_context():
+        if "unproved" in who:
+            site.change(EMAIL, email_verified_at=None)
+        if "disabled" in who:
+            site.accounts.disable_user(EMAIL)
+        if "logged out" in who:
+            site.accounts.revoke_sessions(EMAIL)
+        if "stale" in who:
+            then = START - timedelta(seconds=900)
+            site.db.session.execute(sa.update(site.tables.session).values(authenticated_at=then))
+            site.db.session.commit()
+    return lambda path, accept: script.client.get(path, headers={"Accept": accept, **headers})
+
+
+@pytest.mark.parametrize("who", VISITORS)
+@pytest.mark.parametrize("credential", ["cookie", "bearer"])
+@pytest.mark.parametrize("accept", ["application/json", "text/html"])
+def test_everybody_at_every_door(site: Site, who: str, credential: str, accept: str) -> None:
+    """Each guard lets in and refuses the same people by cookie and by token, and answers each in his own format."""
+    ask = coming(site, who, credential)
+
+    found = {path: ask(path, accept) for path in GUARDED}
+
+    told = _told_in_json if accept == "application/json" else _told_in_html
+    assert tuple(told(path, answer) for path, answer in found.items()) == VISITORS[who]
+
+
+def _told_in_json(path: str, answer: Any) -> str:
+    if answer.status_code == 200:
+        return IN
+    assert answer.mimetype == "application/problem+json"
+    assert answer.json["instance"] == path
+    assert answer.status_code == answer.json["status"] == (401 if answer.json["code"] in {OUT, STALE} else 403)
+    assert ("WWW-Authenticate" in answer.headers) is (answer.status_code == 401)
+    return str(answer.json["code"])
+
+
+def _told_in_html(path: str, answer: Any) -> str:
+    if answer.status_code == 200:
+        return IN
+    if answer.status_code == 303:
+        ways = {f"/auth/login?next={path}": OUT, f"/auth/login/fresh?next={path}": STALE}
+        return ways[answer.headers["Location"]]
+    assert (answer.status_code, answer.mimetype) == (403, "text/html")
+    return {"Confirm your email first": UNPROVED, "You may not do this": NO_ADMIN}[heading(answer)]
+
+
+GUARDS = (login_required, verified_required, admin_required, fresh_login_required)
+
+
+@pytest.mark.usefixtures("own_site")
+@pytest.mark.parametrize("who", VISITORS)
+def test_guards_are_stacked_in_any_order(site: Site, who: str) -> None:
+    """With two guards one after the other only those come in whom both let in, and the first that refuses answers."""
+    paths: dict[str, tuple[str, str]] = {}
+    answers = dict(zip(GUARDS, VISITORS[who], strict=True))
+    for outer, inner in permutations(GUARDS, 2):
+        path = f"/{outer.__name__}/{inner.__name__}"
+        site.app.add_url_rule(path, path, outer(inner(lambda: IN)))
+        refusals = [answers[guard] for guard in (outer, inner) if answers[guard] != IN]
+        paths[path] = (refusals or [IN])[0]
+    ask = coming(site, who, "bearer")
+
+    with site.statements() as statements:
+        found = {path: _told_in_json(path, ask(path, "application/json")) for path in paths}
+
+    assert found == paths
+    assert len(statements) == (0 if who == "stranger" else len(paths))
+
+
+@pytest.mark.usefixtures("own_site")
+def test_asynchronous_views(site: Site) -> None:
+    """An asynchronous view is guarded like any other, with its arguments, under one guard or several."""
+
+    def run(view: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *args, **kwargs: asyncio.run(view(*args, **kwargs))
+
+    # The way that Flask documents for hosts without asgiref.
+    site.app.async_to_sync = run  # type: ignore[method-assign]
+
+    async def look(number: int) -> str:
+        await asyncio.sleep(0)
+        return f"{number} of {current_user.email}"
+
+    guarded: dict[str, Any] = {guard.__name__: guard(look) for guard in GUARDS}
+    guarded["all"] = login_required(verified_required(admin_required(fresh_login_required(look))))
+    for name, view in guarded.items():
+        site.app.add_url_rule(f"/{name}/<int:number>", name, view)
+    ask = coming(site, "admin", "cookie")
+
+    found = [ask(f"/{name}/7", "text/html").text for name in guarded]
+    strangers = [site.program().get(f"/{name}/7").status_code for name in guarded]
+
+    assert found == [f"7 of {EMAIL}"] * 5
+    assert strangers == [401] * 5
+
+
+@pytest.mark.parametrize("path", GUARDED)
+def test_SES_13_every_guard_keeps_its_page_private(site: Site, path: str) -> None:
+    """What a guard lets in to, and what it answers to others, is kept by no cache."""
+    ask = coming(site, "admin", "cookie")
+
+    assert ask(path, "text/html").headers["Cache-Control"] == "no-store"

@@ -297,3 +297,14 @@ def test_a_fault_keeps_the_headers(make_site: Callable[..., Site]) -> None:
 
 def _fail(user: Any, form: Any) -> None:
     raise RuntimeError("the canary of the host")
+
+
+def test_a_static_file_for_a_visitor_with_a_cookie_is_for_him_alone(site: Site) -> None:
+    """No shared cache may keep a static file that is answered with a renewed session cookie."""
+    site.member()
+    person = site.person()
+    person.login("vic@example.com")
+
+    answer = person.get("/auth/static/accountflow.css?v=1")
+
+    assert answer.headers["Cache-Control"] == "private, max-age=31536000, immutable"

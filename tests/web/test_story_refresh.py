@@ -67,6 +67,73 @@ def test_REF_04_grace_gives_the_present_pair_again(make_site: Callable[..., Site
     assert refresh(site, first.json["refresh_token"]).status_code == 401
 
 
+@pytest.mark.parametrize(("wait", "letters"), [(0, []), (60, []), (61, ["refresh_reuse"]), (3600, ["refresh_reuse"])])
+def test_REF_02_a_theft_is_told_and_a_race_of_tabs_is_not(site: Site, wait: int, letters: list[str]) -> None:
+    """A token that comes again within a minute ends its family without a mail, and later with one notice."""
+    site.member()
+    pair = site.program().login(EMAIL)
+    fresh = refresh(site, pair.json["refresh_token"])
+    site.clock.tick(wait)
+    again = [refresh(site, pair.json["refresh_token"]).status_code for _ in range(2)]
+
+    assert again == [401, 401]
+    assert refresh(site, fresh.json["refresh_token"]).status_code == 401
+    assert [letter.template for letter in site.letters] == letters
+    assert [(letter.to, letter.link) for letter in site.letters] == [(EMAIL, None)] * len(letters)
+
+
+def test_REF_02_reuse_ends_every_access_token_of_the_family(site: Site) -> None:
+    """At the reuse all access tokens that the family ever handed out are dead, though none has expired."""
+    site.member()
+    program = site.program()
+    pairs = [program.login(EMAIL)]
+    for _ in range(3):
+        site.clock.tick(1)
+        pairs.append(refresh(site, pairs[-1].json["refresh_token"]))
+    before = [program.me(pair).status_code for pair in pairs]
+
+    refresh(site, pairs[0].json["refresh_token"])
+
+    assert (before, [program.me(pair).status_code for pair in pairs]) == ([200] * 4, [401] * 4)
+
+
+@pytest.mark.parametrize(("grace", "recovers"), [(0, False), (10, True)])
+def test_REF_10_an_answer_that_got_lost(make_site: Callable[..., Site], grace: int, recovers: bool) -> None:
+    """Who never saw the answer to a refresh and asks again goes on where a grace allows it, and logs in elsewhere."""
+    site = make_site({"ACCOUNTFLOW_REFRESH_REUSE_GRACE": grace})
+    site.member()
+    program = site.program()
+    pair = program.login(EMAIL)
+    refresh(site, pair.json["refresh_token"])
+    site.clock.tick(5)
+
+    again = refresh(site, pair.json["refresh_token"])
+
+    assert again.status_code == (200 if recovers else 401)
+    if recovers:
+        assert program.me(again).status_code == 200
+        assert refresh(site, again.json["refresh_token"]).status_code == 200
+        assert refresh(site, pair.json["refresh_token"]).status_code == 401
+
+
+def test_REF_04_the_grace_prolongs_nothing(make_site: Callable[..., Site]) -> None:
+    """Within the grace the same successor comes each time, with what is left of the family's life."""
+    site = make_site({"ACCOUNTFLOW_REFRESH_REUSE_GRACE": 60, "ACCOUNTFLOW_REFRESH_TOKEN_MAX_AGE": 100})
+    site.member()
+    pair = site.program().login(EMAIL)
+    site.clock.tick(50)
+    found = []
+
+    for _ in range(3):
+        found.append(refresh(site, pair.json["refresh_token"]))
+        site.clock.tick(20)
+
+    assert [answer.status_code for answer in found] == [200, 200, 200]
+    assert len({answer.json["refresh_token"] for answer in found}) == 1
+    assert [answer.json["refresh_expires_in"] for answer in found] == [50, 30, 10]
+    assert refresh(site, found[0].json["refresh_token"]).status_code == 401
+
+
 def test_REF_05_a_family_does_not_outlive_its_time(make_site: Callable[..., Site]) -> None:
     """However often a family is refreshed, it ends when its time is over."""
     site = make_site({"ACCOUNTFLOW_REFRESH_TOKEN_MAX_AGE": 100, "ACCOUNTFLOW_ACCESS_TOKEN_MAX_AGE": 1000})
