@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import fields
 from email.utils import parseaddr
+from importlib.util import find_spec
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -117,6 +118,11 @@ def _clashes(settings: Settings, refused: Set[str]) -> Iterator[str]:
         yield "ACCOUNTFLOW_PASSWORD_MIN_LENGTH is above ACCOUNTFLOW_PASSWORD_MAX_LENGTH."
     if settings.first_admin_password is not None and settings.first_admin_email is None:
         yield "ACCOUNTFLOW_FIRST_ADMIN_PASSWORD is set without ACCOUNTFLOW_FIRST_ADMIN_EMAIL."
+    if settings.flask_login and find_spec("flask_login") is None:
+        yield (
+            "ACCOUNTFLOW_FLASK_LOGIN is True, but Flask-Login is not installed. "
+            "Install flask-accountflow[flask-login]."
+        )
     # Of a value that was refused, nothing follows about the other.
     if refused.isdisjoint({"ACCOUNTFLOW_JWT_ALGORITHM", "ACCOUNTFLOW_JWT_PRIVATE_KEYS"}):
         yield from _jwt_faults(settings)

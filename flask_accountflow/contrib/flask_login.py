@@ -14,7 +14,7 @@ from typing import Any, cast
 from flask import Flask, Response, after_this_request, current_app, g, has_request_context, request, session
 
 from .. import sessions
-from ..errors import ConfigError, Refusal
+from ..errors import Refusal
 from ..flow import Services
 from ..flows import logout
 from ..forms import LogoutForm, from_json
@@ -37,19 +37,9 @@ _NO_LOGIN = (
 
 
 def bridge(app: Flask) -> None:
-    """Let Flask-Login answer by our logins in ``app``, whose login manager may come before or after us, or never.
+    """Let Flask-Login answer by our logins in ``app``, whose login manager may come before or after us, or never."""
+    import flask_login  # noqa: PLC0415 - optional
 
-    Raises :exc:`.ConfigError` without Flask-Login.
-    """
-    try:
-        import flask_login  # noqa: PLC0415 - optional
-    except ModuleNotFoundError:
-        raise ConfigError(
-            [
-                "ACCOUNTFLOW_FLASK_LOGIN is True, but Flask-Login is not installed. "
-                "Install flask-accountflow[flask-login]."
-            ]
-        ) from None
     if not hasattr(app, "login_manager"):
         flask_login.LoginManager(app)
     _join(app, flask_login)

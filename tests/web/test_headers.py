@@ -308,3 +308,4 @@ def test_a_static_file_for_a_visitor_with_a_cookie_is_for_him_alone(site: Site) 
     answer = person.get("/auth/static/accountflow.css?v=1")
 
     assert answer.headers["Cache-Control"] == "private, max-age=31536000, immutable"
+    answer.close()
