@@ -169,9 +169,8 @@ def from_browser(form_class: type[F], data: MultiDict[str, str], meta: Mapping[s
     ]
     if twice:
         raise refused(form, [FieldFault(name, "invalid_type", "Send this once.") for name in twice])
-    differing = [
-        name for name, again in _repeats(form_class, meta).items() if again in values and values[again] != form[name].data
-    ]
+    repeats = _repeats(form_class, meta)
+    differing = [name for name, again in repeats.items() if again in values and values[again] != form[name].data]
     if differing:
         raise refused(form, [FieldFault(name, "invalid", "The two passwords differ.") for name in differing])
     return form

@@ -263,6 +263,10 @@ class Bench:
     def end_login(self, visit: Visit, login_id: Any) -> Outcome:
         return self.run(sessions.end, DeviceForm, visit, id=str(login_id))
 
+    def press_end(self, visit: Visit, login_id: Any) -> Outcome:
+        """End a login as its button does."""
+        return self.run(sessions.end_listed, DeviceForm, visit, id=str(login_id))
+
     def end_other_logins(self, visit: Visit) -> Outcome:
         return sessions.end_others(replace(self.services, visit=visit), None)
 

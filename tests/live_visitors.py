@@ -137,15 +137,18 @@ def ask_for_reset(server: AppServer, email: str) -> str:
     return urlsplit(server.mail.link(email, "password-reset")).path
 
 
-def posting(server: AppServer, path: str, data: Mapping[str, Any]) -> Shot[Answer]:
-    """Return a shot that posts JSON. All but the last byte has been sent when the volley begins."""
+def posting(
+    server: AppServer, path: str, data: Mapping[str, Any], *, method: str = "POST", token: str | None = None
+) -> Shot[Answer]:
+    """Return a shot that posts JSON, perhaps with an access token. When the volley begins, all but a byte is sent."""
 
     def shoot(go: Callable[[], Any]) -> Answer:
         body = _json(data).encode()
         connection = HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)
         try:
-            connection.putrequest("POST", path)
-            for name, value in {**JSON, "Content-Length": str(len(body)), "Connection": "close"}.items():
+            connection.putrequest(method, path)
+            shown = {} if token is None else {"Authorization": f"Bearer {token}"}
+            for name, value in {**JSON, **shown, "Content-Length": str(len(body)), "Connection": "close"}.items():
                 connection.putheader(name, value)
             connection.endheaders(body[:-1])
             go()

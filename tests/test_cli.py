@@ -73,6 +73,7 @@ def test_every_command_has_a_sentence(site: Site) -> None:
         "deliver",
         "disable-user",
         "init-db",
+        "openapi",
         "purge",
         "seed-users",
         "send-test-mail",

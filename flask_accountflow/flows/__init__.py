@@ -128,7 +128,7 @@ ACTIONS: tuple[Action, ...] = (
         uses_cookie=True,
         contract=Contract(answers={204: None}, refusals=refusals(not_found=sessions.NO_LOGIN)),
     ),
-    Action("end_session", "/sessions/<id>/end", DeviceForm, run=sessions.end, formats=_HTML, needs_login=True),
+    Action("end_session", "/sessions/<id>/end", DeviceForm, run=sessions.end_listed, formats=_HTML, needs_login=True),
     Action("end_other_sessions", "/sessions/end-others", run=sessions.end_others, formats=_HTML, needs_login=True),
     Action(
         "reset_request",

@@ -48,6 +48,16 @@ def end(services: Services, form: DeviceForm) -> Outcome:
     return Outcome("session_ended", status=204, go="after_logout" if is_own else "me", signed_out=is_own)
 
 
+def end_listed(services: Services, form: DeviceForm) -> Outcome:
+    """End one login by its button. One that is over, as at the second click, was to be over."""
+    try:
+        return end(services, form)
+    except Refusal as refusal:
+        if refusal.code != "not_found":
+            raise
+        return Outcome("session_ended", go="me")
+
+
 def end_others(services: Services, form: Any) -> Outcome:
     """End every login but the one of this visit."""
     account = _account(services)

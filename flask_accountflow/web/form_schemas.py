@@ -115,7 +115,7 @@ class FormSchema:
                 schema["const"] = True  # such as terms that must be accepted
             return _or_null(schema) if self._others[field.name] else schema
         default = host_values(self._form, (field.name,))[field.name]
-        if default is not None and default != "" and not isinstance(field, PasswordField):
+        if default not in (None, "", []) and not isinstance(field, PasswordField):
             schema["default"] = default
         return _or_null(schema)
 
@@ -139,7 +139,7 @@ class FormSchema:
 def _is_required(field: Field, form: Form) -> bool:
     """Tell whether it is a fault to leave a field out. What a host has written is not run: it may ask the database."""
     checks: list[Any] = [lambda form, field: field.pre_validate(form)] if _is_known(type(field).pre_validate) else []
-    is_faulty = False
+    is_faulty, field.errors = False, []  # which some of them empty
     for check in [*checks, *(one for one in field.validators if _is_known(type(one)))]:
         try:
             check(form, field)

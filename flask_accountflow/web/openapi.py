@@ -129,11 +129,11 @@ class _Writer:
         answers: dict[int, Any] = {}
         if contract.shows is not None:
             content = {_JSON: self._shown(action, contract.shows)}
-            answers[200] = _response(200, {**content, _HTML: {"schema": {"type": "string"}}} if has_page else content)
+            answers[200] = _response(200, {**content, **(_page() if has_page else {})})
         if not has_page:
             return _Said(answers, problems, refusals("not_acceptable"))
         if action.needs_login or action.for_strangers:
-            answers[303] = _response(303, {}, "A browser is sent to the login page, or on from it.")
+            answers[303] = _response(303, _page(), "A browser is sent to the login page, or on from it.")
         pages = {code: problem for code, problem in problems.items() if code != "authentication_required"}
         if action.opening_runs is not None and getattr(self._settings, action.opening_runs) and contract.throttled:
             pages |= refusals("rate_limited")
@@ -223,7 +223,7 @@ class _Writer:
             examples = {code: {"value": problem_example(code, one, instance)} for code, one in problems.items()}
             content[_PROBLEM] = {"schema": problem_schema(problems, status), "examples": examples}
         if pages:
-            content[_HTML] = {"schema": {"type": "string"}}
+            content |= _page()
         description = ". ".join(f"`{code}`: {problem.title}".rstrip(".") for code, problem in titles.items())
         self._responses[name] = _response(status, content, f"{description}.")
         return {"$ref": f"#/components/responses/{name}"}
@@ -284,6 +284,10 @@ def _media(schema: Schema) -> dict[str, Any]:
     if len(examples) == 1:
         return {**media, "example": examples[0]}
     return {**media, "examples": {one["status"]: {"value": one} for one in examples}} if examples else media
+
+
+def _page() -> dict[str, Any]:
+    return {_HTML: {"schema": {"type": "string"}}}
 
 
 def _response(status: int, content: Mapping[str, Any], description: str | None = None) -> dict[str, Any]:

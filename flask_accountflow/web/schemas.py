@@ -205,7 +205,11 @@ SCHEMAS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
                 ),
                 {
                     "allOf": [_ref("Verified")],
-                    "properties": {"status": _one_of("already_verified")},
+                    "properties": {
+                        "status": _one_of("already_verified"),
+                        "email_masked": _TEXT,
+                        "expires_at": _MOMENT,
+                    },
                     "required": ["email_masked", "expires_at"],
                 },
             ],
@@ -243,7 +247,7 @@ SCHEMAS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
                 "items": {"type": "object", "properties": {"kty": _TEXT, "kid": _TEXT}, "required": ["kty", "kid"]},
             },
         ),
-        "OpenApi": {"type": "object", "required": ["openapi", "info", "paths"]},
+        "OpenApi": _object(None, openapi=_TEXT, info={"type": "object"}, paths={"type": "object"}),
         "Problem": _object(
             None,
             optional=("errors", "retry_after", "resend_url"),

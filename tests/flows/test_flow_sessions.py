@@ -259,3 +259,28 @@ def test_LOG_17_a_disabled_account_keeps_no_login(member: Bench) -> None:
     here = member.login()
 
     assert [one["id"] for one in member.list_logins(member.shown(here))] == [str(member.opened(here).id)]
+
+
+def test_a_button_that_comes_too_late_is_no_fault(member: Bench) -> None:
+    """The button of a login that has ended, or of none of one's own, leads to the list; a stranger is refused."""
+    here = member.login()
+    shown = member.shown(here)
+    names = [name(member, here) for name in (_ended_already, _of_somebody_else)]
+    before = member.alive
+
+    outcomes = [member.press_end(shown, name) for name in (*names, "junk")]
+
+    assert [(outcome.go, outcome.signed_out) for outcome in outcomes] == [("me", False)] * 3
+    assert member.alive == before
+    assert answer(member.press_end, OWNER, names[0]) == "authentication_required"
+
+
+def test_a_button_ends_its_login(member: Bench) -> None:
+    """A button ends the login that it stands beside, be it the present one."""
+    here, other = member.login(), member.login()
+    shown = member.shown(here)
+
+    outcomes = [member.press_end(shown, member.opened(one).id) for one in (other, here)]
+
+    assert [(outcome.go, outcome.signed_out) for outcome in outcomes] == [("me", False), ("after_logout", True)]
+    assert member.alive == set()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from live_server import AppServer
+from live_visitors import LiveProgram, join
 from support import OTHER_PASSWORD, PASSWORD
 
 playwright: Any = None
@@ -332,6 +334,97 @@ def test_without_scripts_no_button_does_nothing(open_window: OpenWindow) -> None
 
     playwright.expect(window.page.locator(".af-reveal")).to_have_count(1)
     playwright.expect(window.page.locator(".af-reveal")).to_be_hidden()
+
+
+@pytest.mark.parametrize("look", LOOKS[:1], ids=str)
+def test_a_double_click_is_one(live: AppServer, open_window: OpenWindow, email: str, look: Look) -> None:
+    """Who clicks twice is not logged out by the second click, which would show the login that the first one ended."""
+    join(live, email)
+    window = open_window(look)
+    window.go("/auth/login")
+    _log_in(window, email, PASSWORD)
+    window.sees("Home")
+    window.go("/auth/login/fresh?next=/secret")
+    window.types(Password=PASSWORD)
+    held: list[Any] = []
+
+    def hold(route: Any) -> None:
+        held.append(route)  # the server hashes; here it would be done before the second click
+
+    window.page.route("**/auth/login/fresh", hold)
+    box = window.page.get_by_role("button", name="Continue").bounding_box()
+
+    for _ in range(2):
+        window.page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        window.page.wait_for_timeout(150)
+
+    assert len(held) == 1
+    held[0].continue_()
+    window.sees("For members")
+    window.go("/auth/me")
+    window.sees("Your account")
+
+
+IPHONE = (
+    "Mozilla/5.0 (iPhone; CPU iPhone OS 18_1_1 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.1.1 "
+    "Mobile/15E148 Safari/604.1"
+)
+
+
+@pytest.mark.parametrize("look", LOOKS, ids=str)
+def test_SES_14_a_person_ends_other_logins(live: AppServer, open_window: OpenWindow, email: str, look: Look) -> None:
+    """Everybody sees where he is logged in, ends one login and all others, and can log out on all devices."""
+    join(live, email)
+    for agent in ("curl/8.5.0", IPHONE, f"{'LongNamedProgramOfSomebody' * 9}/1"):
+        answer = LiveProgram(live).post("/auth/login", {"email": email, "password": PASSWORD}, user_agent=agent)
+        assert answer.status_code == 200
+    window = open_window(look)
+    window.go("/auth/login?next=/auth/me")
+    _log_in(window, email, PASSWORD)
+    window.sees("Your account")
+    devices = window.page.get_by_role("listitem")
+    playwright.expect(devices).to_have_count(4)
+    playwright.expect(devices.first).to_contain_text("Chrome on Linux (this one)")
+    for button in window.page.get_by_role("button", name=re.compile("^End the login on")).all():
+        # One line of text, and wide enough for a thumb, beside the longest name.
+        box = button.bounding_box()
+        assert (box["height"] < 50, box["width"] >= 44) == (True, True)
+
+    window.presses("End the login on Safari on iPhone")
+    window.sees("Your account")
+    playwright.expect(devices).to_have_count(3)
+    assert "iPhone" not in window.text
+    window.presses("Log out everywhere else")
+    window.sees("Your account")
+    playwright.expect(devices).to_have_count(1)
+    window.go("/auth/logout")
+    window.sees("Log out")
+    window.presses("Log out on all devices")
+    window.sees("Log in")
+
+
+@pytest.mark.parametrize("look", LOOKS, ids=str)
+def test_a_person_types_the_password_again(live: AppServer, open_window: OpenWindow, email: str, look: Look) -> None:
+    """Everybody can show again who he is, after a wrong password, too, and comes where he wanted to go."""
+    join(live, email)
+    window = open_window(look)
+    window.go("/auth/login")
+    _log_in(window, email, PASSWORD)
+    window.sees("Home")
+    window.go("/auth/login/fresh?next=/secret")
+    window.sees("Enter your password again")
+    assert email in window.text
+
+    window.presses("Continue")
+    window.is_told("Enter your password.")
+    window.types(Password=OTHER_PASSWORD)
+    window.presses("Continue")
+    window.is_told("This password isn't right.")
+    window.sees("Enter your password again")
+    window.types(Password=PASSWORD)
+    window.presses("Continue")
+
+    window.sees("For members")
 
 
 @pytest.mark.parametrize("look", LOOKS[:1], ids=str)

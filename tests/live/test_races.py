@@ -139,6 +139,71 @@ def test_REF_03_twenty_refreshes_of_one_token(live: AppServer, email: str, round
 
 
 @pytest.mark.parametrize("round_number", range(ROUNDS))
+def test_SES_14_refreshes_while_all_others_are_ended(live: AppServer, email: str, round_number: int) -> None:
+    """When somebody ends all other logins while these are refreshed, none of their tokens works afterwards."""
+    join(live, email)
+    visitor = LiveProgram(live)
+    here, others = visitor.login(email), [visitor.login(email) for _ in range(8)]
+    ending = posting(live, "/auth/sessions", {}, method="DELETE", token=here.json["access_token"])
+    refreshes = [posting(live, "/auth/refresh", {"refresh_token": pair.json["refresh_token"]}) for pair in others]
+
+    ended, *answers = volley([ending, *refreshes, *refreshes])
+
+    assert ended.status_code == 204
+    assert {answer.status_code for answer in answers} <= {200, 401}
+    pairs = [*others, *(answer for answer in answers if answer.status_code == 200)]
+    assert {visitor.me(pair).status_code for pair in pairs} == {401}
+    assert {_refresh(visitor, pair).status_code for pair in pairs} == {401}
+    assert visitor.me(here).status_code == 200
+    assert _refresh(visitor, here).status_code == 200
+
+
+def _refresh(visitor: LiveProgram, pair: Any) -> Any:
+    return visitor.post("/auth/refresh", {"refresh_token": pair.json["refresh_token"]})
+
+
+@pytest.mark.parametrize("round_number", range(ROUNDS))
+def test_SES_14_two_who_end_all_others(live: AppServer, email: str, round_number: int) -> None:
+    """When each of several logins ends all others at once, nothing fails, and at most one of them goes on."""
+    join(live, email)
+    visitor = LiveProgram(live)
+    pairs = [visitor.login(email) for _ in range(6)]
+
+    answers = volley(
+        [posting(live, "/auth/sessions", {}, method="DELETE", token=pair.json["access_token"]) for pair in pairs]
+    )
+
+    assert {answer.status_code for answer in answers} <= {204, 401}
+    assert [visitor.me(pair).status_code for pair in pairs].count(200) <= 1
+
+
+@pytest.mark.parametrize("round_number", range(ROUNDS))
+def test_a_login_is_renewed_once(live: AppServer, live_engine: sa.Engine, email: str, round_number: int) -> None:
+    """Of several renewals of one login at once one wins; its pair is good, the old one dead, and no other opened."""
+    join(live, email)
+    visitor = LiveProgram(live)
+    pair = visitor.login(email)
+    shot = posting(live, "/auth/login/fresh", {"password": PASSWORD}, token=pair.json["access_token"])
+
+    answers = volley([shot] * 6)
+
+    assert Counter(answer.status_code for answer in answers) == {200: 1, 401: 5}
+    assert {answer.json["code"] for answer in answers if answer.status_code == 401} == {"authentication_required"}
+    winner = next(answer for answer in answers if answer.status_code == 200)
+    assert visitor.me(winner).status_code == 200
+    assert visitor.me(pair).status_code == _refresh(visitor, pair).status_code == 401
+    assert _opened(live_engine, email) == 2
+    assert _refresh(visitor, winner).status_code == 200
+
+
+def _opened(engine: sa.Engine, email: str) -> int:
+    session, user = TABLES.session, TABLES.user
+    statement = sa.select(sa.func.count()).select_from(session.join(user, user.c.id == session.c.user_id))
+    with engine.connect() as connection:
+        return int(connection.execute(statement.where(user.c.email_key == email)).scalar_one())
+
+
+@pytest.mark.parametrize("round_number", range(ROUNDS))
 def test_SES_11_logins_during_a_reset(live: AppServer, email: str, round_number: int) -> None:
     """A login with the old password that meets a reset does not outlive it."""
     join(live, email)

@@ -108,7 +108,7 @@ def test_a_person_types_the_password_again(site: Site) -> None:
 
     assert sent.headers["Location"] == f"{PATH}?next=/vault?page%3D2%26q%3Da%2520b"
     assert (page.status_code, heading(page)) == (200, "Enter your password again")
-    assert f"You are logged in as {EMAIL}." in words(page)
+    assert f"You're logged in as {EMAIL}." in words(page)
     assert back.headers["Location"] == "/vault?page=2&q=a%20b"
     assert person.follow(back).text == "vault"
 
@@ -136,7 +136,7 @@ def test_a_wrong_password_brings_the_form_back(site: Site) -> None:
     assert (wrong.status_code, title(wrong)) == (422, "Error: Enter your password again – Shop")
     assert "This password isn't right." in words(wrong)
     assert links(wrong) == ["#current-password", "/auth/password-reset/request?next=/vault", "/auth/logout"]
-    assert f"You are logged in as {EMAIL}." in words(wrong)
+    assert f"You're logged in as {EMAIL}." in words(wrong)
     assert OTHER_PASSWORD not in wrong.text
     assert field(wrong, "password")["aria-invalid"] == "true"
     assert still.status_code == 303
