@@ -412,6 +412,21 @@ PROVOKED: dict[str, Callable[[Stage, str], Any]] = {
 }
 
 
+#: What leaves the site as it was, so that it may serve for every operation.
+HARMLESS = {
+    "malformed_body",
+    "unsupported_media_type",
+    "payload_too_large",
+    "cross_origin_blocked",
+    "csrf_failed",
+    "validation_failed",
+    "authentication_required",
+    "forbidden",
+    "busy",
+    "internal_error",
+}
+
+
 @pytest.mark.parametrize("code", PROVOKED)
 def test_every_code_of_an_operation_is_said_by_it(make_site: MakeSite, code: str) -> None:
     """Whatever refusal the description promises of an operation can be had, with its status and the body described."""
@@ -421,8 +436,11 @@ def test_every_code_of_an_operation_is_said_by_it(make_site: MakeSite, code: str
     promised = {op["operationId"]: described.codes(op).get(code) for _, _, op in described.operations()}
     promised = {name: status for name, status in promised.items() if status is not None}
     assert promised
+    stage = None
     for name, status in promised.items():
-        answer = PROVOKED[code](set_up(make_site(**parts)), name)
+        if stage is None or code not in HARMLESS:
+            stage = set_up(make_site(**parts))
+        answer = PROVOKED[code](stage, name)
         assert (answer.status_code, answer.json["code"]) == (status, code), name
 
 

@@ -541,6 +541,23 @@ def test_the_account_page_lists_the_devices(site: Site) -> None:
     assert labels == ["End the login on Safari on iPhone", "End the login on curl"]
 
 
+def test_this_device_comes_first(site: Site) -> None:
+    """The device that one looks from is at the top of the page, also when others were seen later."""
+    site.member()
+    person = person_in(site, **{"User-Agent": FIREFOX})
+    for agent in (SAFARI, "curl/8.5.0"):
+        site.clock.tick(60)
+        person_in(site, **{"User-Agent": agent})
+
+    shown = devices(person.me())
+
+    assert [text.partition(" Last used")[0] for text in shown] == [
+        "Firefox on Windows (this one)",
+        "curl",
+        "Safari on iPhone",
+    ]
+
+
 def test_one_login_alone_can_only_log_out(site: Site) -> None:
     """Who is logged in here only sees this device, and no button to end others."""
     site.member()
