@@ -19,6 +19,9 @@ from .unit import Units
 
 BROWSER, API = "browser", "api"
 
+#: So many logins are listed; a program that never logs out may have thousands.
+_LISTED = 100
+
 
 @dataclass(frozen=True)
 class Login:
@@ -108,6 +111,7 @@ class Sessions:
             sa.select(*labelled, login.c.ip, login.c.user_agent)
             .where(*living)
             .order_by(login.c.last_seen_at.desc(), login.c.created_at.desc(), login.c.id)
+            .limit(_LISTED)
         )
         self._touch = (
             sa.update(login)

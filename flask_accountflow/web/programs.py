@@ -44,6 +44,8 @@ class Programs:
 
     def protect(self, services: Services, action: Action, form: Form | None) -> None:
         """Refuse what another site's page sent, and a cookie without the token that goes with it."""
+        if sessions.bearer_token() is not None:
+            return  # which no page can send for another site without being asked for it (CORS)
         origin.check_origin(services.settings)
         if _wants_cookie(form) or (action.uses_cookie and sessions.SID in session):
             origin.check_cookie_caller()

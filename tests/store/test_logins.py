@@ -352,6 +352,14 @@ def test_living_of_one_moment_has_an_order(desk: Desk) -> None:
     assert found == sorted(opened, key=lambda login_id: login_id.hex)
 
 
+def test_a_hundred_logins_are_listed(desk: Desk) -> None:
+    """However many logins an account has, the hundred used last are listed."""
+    account = desk.create()
+    opened = [login(desk, account, now=START + number * SECOND) for number in range(102)]
+
+    assert [device.login for device in living(desk, account)] == opened[:1:-1]
+
+
 @pytest.mark.parametrize(("age", "listed"), [(HOUR - SECOND, 1), (HOUR, 0)])
 def test_living_ends_in_time(desk: Desk, age: timedelta, listed: int) -> None:
     """A login is listed until its time is over."""

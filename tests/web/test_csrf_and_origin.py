@@ -257,6 +257,19 @@ def test_a_bearer_token_needs_no_other(site: Site) -> None:
     assert [row.revoked_at is None for row in site.rows("session")] == [True, False]
 
 
+def test_a_bearer_token_comes_from_anywhere(site: Site) -> None:
+    """A page of another origin may send a bearer token, if the app's CORS headers let it; no cookie counts then."""
+    site.member()
+    pair = site.program().login(EMAIL)
+
+    done = site.program().post(
+        "/auth/logout", origin="https://app.example.net", sec_fetch_site="cross-site", **bearer(pair)
+    )
+
+    assert done.status_code == 204
+    assert site.program().me(pair).status_code == 401
+
+
 def test_the_token_of_a_program_is_the_token_of_the_page(site: Site) -> None:
     """A browser has one token, for its forms and for its scripts."""
     person = site.person()
