@@ -16,7 +16,7 @@ from flask import Flask
 
 from example_app import create_app
 from example_app.models import User, db
-from flask_accountflow import ConfigError, settings
+from flask_accountflow import ConfigError, configuration, settings
 
 ROOT = Path(__file__).resolve().parents[1]
 MakeApp = Callable[..., Flask]
@@ -197,7 +197,7 @@ def test_the_environment_is_understood(
     """Switches, numbers, lists, rates and texts keep their meaning on their way through the environment."""
     monkeypatch.setenv(f"FLASK_ACCOUNTFLOW_{key}", text)
 
-    found, _ = settings.read(make_app(production).config)
+    found, _ = configuration.read(make_app(production).config)
 
     assert getattr(found, key.lower()) == value
 

@@ -17,6 +17,7 @@ from flask_accountflow.errors import Refusal
 from flask_accountflow.flow import Outcome, Visit
 from flask_accountflow.flows import admin
 from flask_accountflow.forms import AccountForm, CreateUserForm, check, from_json
+from flask_accountflow.passwords import BcryptHasher
 from flask_accountflow.rules import Rate
 from flask_accountflow.throttle import Budget, LimitsThrottle
 from flask_accountflow.tokens import random_id
@@ -344,6 +345,13 @@ def test_SUP_04_what_an_operator_gave_is_never_a_strangers(bench: Bench, passwor
 # The first administrator.
 
 
+class BusyHasher(BcryptHasher):
+    """A hasher that always has too much to do."""
+
+    def hash(self, password: str) -> str:
+        raise Refusal("busy", extra={"retry_after": 1})
+
+
 def _first_admin(bench: Bench, email: str = EMAIL, password: str | None = PASSWORD) -> Outcome | None:
     """Run what the start of a deployment runs; nobody has looked at the settings before."""
     form = bench.form(CreateUserForm, email=email, password=password)
@@ -359,6 +367,17 @@ def test_the_first_administrator_is_created(bench: Bench) -> None:
     assert outcome.data["email_verified"] is True
     assert bench.mails == []
     assert answer(bench.login) == "logged_in"
+
+
+def test_the_first_administrator_is_refused_like_anybody(make_bench: Callable[..., Bench]) -> None:
+    """What refuses an account refuses the first administrator, and leaves nothing behind."""
+    bench = make_bench(parts={"hasher": BusyHasher(4)})
+
+    with pytest.raises(Refusal) as caught:
+        _first_admin(bench)
+
+    assert caught.value.code == "busy"
+    assert bench.rows("user") == []
 
 
 def test_the_first_administrator_may_be_mailed_a_link(bench: Bench) -> None:

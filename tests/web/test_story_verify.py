@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import sqlalchemy as sa
 from answers import Script, cookies, field, has_way_on, heading, links, logged_in, rows, session_cookie, tags, words
@@ -486,6 +488,24 @@ def test_a_program_learns_where_the_visitor_wanted_to_go(site: Site) -> None:
     response = site.program().verify(site.last_link)
 
     assert response.json["next"] == "/secret?page=2"
+
+
+def test_opening_a_link_that_competes_asks_for_a_password(make_site: Callable[..., Site]) -> None:
+    """Where opening a link confirms, one of two competing sign-ups shows the page and asks for a password first."""
+    site = make_site({"ACCOUNTFLOW_VERIFY_ON_GET": True})
+    site.program().signup(EMAIL, OTHER_PASSWORD)
+    site.clock.tick(61)
+    site.program().signup(EMAIL)
+    person = site.person()
+
+    page = person.get(site.last_link)
+
+    assert page.status_code == 200
+    assert not is_proved(site)
+    done = person.submit(page, password=PASSWORD)
+    assert done.status_code == 303
+    assert is_proved(site)
+    assert site.program().login(EMAIL).status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/auth/verify/done", "/auth/signup/sent", "/auth/password-reset/sent"])
