@@ -279,6 +279,10 @@ def _parameter(name: str, kind: str | None) -> dict[str, Any]:
 def _media(schema: Schema) -> dict[str, Any]:
     if not isinstance(schema, str):
         return {"schema": schema}
+    if schema not in SCHEMAS:
+        raise ValueError(
+            f"There is no body called {schema!r}. Take one of {', '.join(sorted(SCHEMAS))}, or a JSON schema."
+        )
     examples = SCHEMAS[schema].get("examples", [])
     media: dict[str, Any] = {"schema": {"$ref": f"#/components/schemas/{schema}"}}
     if len(examples) == 1:

@@ -270,6 +270,19 @@ def test_the_example_of_a_refusal_looks_like_one(stage: Stage) -> None:
         assert [set(one) for one in answer.json.get("errors", [])] == [set(one) for one in example.get("errors", [])]
 
 
+def test_what_a_problem_always_has_is_required(stage: Stage) -> None:
+    """What a code adds to the members of every problem is required where no other code has its status."""
+    _, _, operation = stage.described.by_id("signup")
+
+    for status, member in (("422", "errors"), ("429", "retry_after"), ("503", "retry_after")):
+        media = (stage.described.response(operation, int(status)) or {})["content"]["application/problem+json"]
+        [example] = [one["value"] for one in media["examples"].values()]
+        for name in example:
+            less = {key: value for key, value in example.items() if key != name}
+            assert stage.described.faults(media["schema"], less) == [f"$: {name!r} is a required property"]
+        assert member in example
+
+
 def test_the_documented_bodies_are_as_described(site: Site) -> None:
     """The bodies in the documentation of the routes keep to the schemas of the same names."""
     described = Described(site)
@@ -289,8 +302,7 @@ CLOSED = CONFIGURATIONS["closed"]
 LIMITED = {"ACCOUNTFLOW_RATELIMIT_ENABLED": True} | {
     f"ACCOUNTFLOW_RATELIMIT_{name}": "1/hour" for name in ("LOGIN", "LOGIN_IP", "MAIL_IP", "TOKEN_IP")
 }
-
-
+#: The client whose flows fail.
 UNLUCKY = "Unlucky/1.0"
 
 
@@ -331,19 +343,28 @@ def send_raw(stage: Stage, name: str, **raw: Any) -> Any:
     return stage.send(name, raw={"data": b"{}", "content_type": "application/json", **raw})
 
 
-def send_as_script(stage: Stage, name: str) -> Any:
-    """Send a request with the cookie of an administrator, and without the token that goes with it."""
+def browser_of_an_administrator(stage: Stage) -> Any:
+    """Return a client with the cookie of an administrator."""
     script = Script(stage.site)
     script.log_in(ADMIN)
-    body = stage.example(name)
-    return stage.send(
-        name, body if name != "login" else {**body, "transport": "cookie"}, login=None, client=script.client
-    )
+    return script.client
+
+
+def send_without_token(stage: Stage, name: str) -> Any:
+    """Send a request with a session cookie, and without the token that goes with it."""
+    body = {**(stage.example(name) or {}), "transport": "cookie"}
+    return stage.send(name, body, login=None, client=browser_of_an_administrator(stage))
+
+
+def send_from_elsewhere(stage: Stage, name: str) -> Any:
+    """Send a request with a session cookie from another site's page."""
+    raw = {"json": {}, "headers": {"Origin": "https://evil.example"}}
+    return stage.send(name, raw=raw, login=None, client=browser_of_an_administrator(stage))
 
 
 def send_wrong_types(stage: Stage, name: str) -> Any:
     """Send what no member may be."""
-    return stage.send(name, {member: [{}] for member in stage.example(name)})
+    return stage.send(name, {member: [{}] for member in stage.example(name) or {}})
 
 
 def send_unluckily(stage: Stage, name: str) -> Any:
@@ -386,8 +407,8 @@ PROVOKED: dict[str, Callable[[Stage, str], Any]] = {
     "malformed_body": lambda stage, name: send_raw(stage, name, data=b"{"),
     "unsupported_media_type": lambda stage, name: send_raw(stage, name, content_type="text/plain"),
     "payload_too_large": lambda stage, name: send_raw(stage, name, data=b" " * 70_000),
-    "cross_origin_blocked": lambda stage, name: send_raw(stage, name, headers={"Origin": "https://evil.example"}),
-    "csrf_failed": send_as_script,
+    "cross_origin_blocked": send_from_elsewhere,
+    "csrf_failed": send_without_token,
     "validation_failed": send_wrong_types,
     "authentication_required": lambda stage, name: stage.send(name, login=None),
     "forbidden": lambda stage, name: stage.send(name, login=EMAIL),
@@ -447,6 +468,46 @@ def test_every_code_of_an_operation_is_said_by_it(make_site: MakeSite, code: str
 def test_every_promised_code_is_provoked() -> None:
     """The test above knows every code of the closed list but those that no operation says by itself."""
     assert set(PROBLEMS) - set(PROVOKED) == {"fresh_login_required", "method_not_allowed"}
+
+
+@pytest.mark.parametrize("code", [*sorted(HARMLESS - {"busy", "internal_error"}), "rate_limited"])
+def test_what_may_be_done_wrong_anywhere(make_site: MakeSite, code: str) -> None:
+    """Each mistake that can be made at any operation is answered as described by every one of them."""
+    stage = set_up(make_site(**SITES.get(code, {})))
+
+    for method, _, operation in list(stage.described.operations()):
+        if method != "GET":
+            PROVOKED[code](stage, operation["operationId"])  # which checks the answer
+            if code != "rate_limited":  # where logins are counted; none of its requests ends one
+                stage.token(ADMIN, again=True)
+
+
+LINKS = ["verify_show", "verify", "verify_token", "reset_show", "reset", "reset_confirm"]
+
+
+@pytest.mark.parametrize("name", LINKS)
+@pytest.mark.parametrize("code", ["token_expired", "token_superseded", "token_used", "token_invalid"])
+def test_whatever_became_of_a_link(stage: Stage, name: str, code: str) -> None:
+    """In whatever state a link is, the answer to showing and to using it is described."""
+    if code == "token_used" and name.startswith("verify"):
+        answer = send_link(stage, name, change=lambda token: stage.program.verify(f"/auth/verify/{token}"))
+        assert (answer.status_code, answer.json["status"]) == (200, "already_verified")
+    else:
+        assert PROVOKED[code](stage, name).json["code"] == code
+
+
+ACCOUNTS = [
+    *(("login", code) for code in ("invalid_credentials", "email_unverified", "account_disabled")),
+    *(("refresh", code) for code in ("token_invalid", "email_unverified", "account_disabled")),
+    ("session", "not_found"),
+    ("admin_users", "email_taken"),
+]
+
+
+@pytest.mark.parametrize(("name", "code"), ACCOUNTS)
+def test_whatever_became_of_an_account(stage: Stage, name: str, code: str) -> None:
+    """Whatever stands in the way of a login or of a new account, the answer is described."""
+    assert PROVOKED[code](stage, name).json["code"] == code
 
 
 # Answers.
@@ -564,9 +625,25 @@ def test_pages_of_people_are_described(make_site: MakeSite) -> None:
     described, person = Described(site), site.person()
 
     assert described.check(person.get("/auth/me")).status_code == 303
+    refused = described.response(described.by_id("me_show")[2], 401) or {}
+    assert list(refused["content"]) == ["application/problem+json"]
     person.login(EMAIL)
     assert described.check(person.get("/auth/login")).status_code == 303
     assert [described.check(site.person().get("/auth/verify/a.b.c")).status_code for _ in range(2)] == [400, 429]
+
+
+def test_what_only_programs_are_told(stage: Stage) -> None:
+    """What is for programs alone is refused to a browser, as described."""
+    found = set()
+    for method, path, operation in stage.described.operations():
+        address = f"/auth{path.format(token='a.b.c', id='x')}"
+        answer = stage.program.client.open(address, method=method, headers={"Accept": "text/html"})
+        if answer.status_code == 406:
+            stage.described.check(answer)
+            found.add(operation["operationId"])
+
+    spoken = {action.name for action in ACTIONS if action.formats == ("json",)}
+    assert found == spoken | {"sessions_show", "csrf_show", "openapi_show"}
 
 
 @pytest.mark.parametrize(
@@ -654,7 +731,7 @@ class EverythingForm(SignupForm):
     news = BooleanField(default=True)
     plan = StringField(default="free", validators=[AnyOf(["free", "paid"])])
     invited = StringField(validators=[never])
-    careful = Careful(validators=[Optional()])
+    careful = Careful()
 
 
 FIELDS: dict[str, dict[str, Any]] = {
@@ -854,6 +931,14 @@ def make_token(services: Services, form: Any) -> Outcome:
     It is not kept.
     """
     return Outcome("made", {"token": "t"}, status=201)
+
+
+def test_a_body_that_there_is_not(make_site: MakeSite) -> None:
+    """A contract that names a body which we do not have is a mistake of the host's, and said to be one."""
+    site = make_site(actions=[*ACTIONS, Action("odd", "/odd", run=make_token, contract=Contract(answers={200: "Odd"}))])
+
+    with pytest.raises(ValueError, match=r"no body called 'Odd'. Take one of Accepted, .*, or a JSON schema"):
+        site.program().get("/auth/openapi.json")
 
 
 def test_an_action_of_the_host_is_described(make_site: MakeSite) -> None:
