@@ -120,8 +120,7 @@ def _clashes(settings: Settings, refused: Set[str]) -> Iterator[str]:
         yield "ACCOUNTFLOW_FIRST_ADMIN_PASSWORD is set without ACCOUNTFLOW_FIRST_ADMIN_EMAIL."
     if settings.flask_login and find_spec("flask_login") is None:
         yield (
-            "ACCOUNTFLOW_FLASK_LOGIN is True, but Flask-Login is not installed. "
-            "Install flask-accountflow[flask-login]."
+            "ACCOUNTFLOW_FLASK_LOGIN is True, but Flask-Login is not installed. Install flask-accountflow[flask-login]."
         )
     # Of a value that was refused, nothing follows about the other.
     if refused.isdisjoint({"ACCOUNTFLOW_JWT_ALGORITHM", "ACCOUNTFLOW_JWT_PRIVATE_KEYS"}):

@@ -58,7 +58,6 @@ def build(
 ) -> Services:
     """Return the services of one app; its kick does nothing yet."""
     secret = settings.secret_keys[-1]
-    issuer = settings.jwt_issuer or settings.base_url or settings.site_name
     links = Links(settings.secret_keys)
     return Services(
         settings=settings,
@@ -74,12 +73,7 @@ def build(
         policy=parts.password_policy if parts.password_policy is not None else _policy(settings),
         links=links,
         addresses=LinkAddresses(links, settings),
-        access_tokens=AccessTokens(
-            _access_keys(settings),
-            issuer=issuer,
-            audience=settings.jwt_audience or issuer,
-            max_age=settings.access_token_max_age,
-        ),
+        access_tokens=_access_tokens(settings),
         refresh_tokens=RefreshTokens(settings.secret_keys),
         throttle=parts.throttle if parts.throttle is not None else _throttle(settings, derive(secret, "throttle")),
         clock=parts.clock,
@@ -97,6 +91,16 @@ def _host_fields(user_model: type, signup_form: type[SignupForm]) -> Iterator[st
     for field in signup_form():
         if field.name in columns and field.name not in ours:
             yield field.name
+
+
+def _access_tokens(settings: Settings) -> AccessTokens:
+    issuer = settings.jwt_issuer or settings.base_url or settings.site_name
+    return AccessTokens(
+        _access_keys(settings),
+        issuer=issuer,
+        audience=settings.jwt_audience or issuer,
+        max_age=settings.access_token_max_age,
+    )
 
 
 def _access_keys(settings: Settings) -> tuple[SigningKey, ...]:

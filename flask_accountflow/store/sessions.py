@@ -80,44 +80,41 @@ class Sessions:
         self._begin = begin
         self._account = AccountColumns(mapper)
         login = tables.session
-        labelled = [login.c[name].label(f"login_{name}") for name in Login.__dataclass_fields__]
-        stamp, is_active = (self._account.by_name[name] for name in ("stamp", "is_active"))
-        by_id = login.c.id == sa.bindparam("login")
-        self._insert = sa.insert(login)
-        joined = self._account.key == login.c.user_id
-        self._load = sa.select(user_model, *labelled, stamp.label("stamp"), is_active.label("is_active")).join(
-            login, joined
-        )
-        self._load = self._load.where(by_id)
-        self._find = sa.select(*labelled, *self._account.labelled).select_from(login.join(tables.user, joined))
-        self._find = self._find.where(by_id)
-        alive = (by_id, login.c.revoked_at.is_(None))
-        self._rotate = (
-            sa.update(login)
-            .where(*alive, login.c.generation == sa.bindparam("known"), login.c.expires_at > sa.bindparam("now"))
-            .values(generation=login.c.generation + 1, rotated_at=sa.bindparam("now"), last_seen_at=sa.bindparam("now"))
-        )
-        self._revoke = sa.update(login).where(*alive).values(revoked_at=sa.bindparam("now"))
-        self._revoke_one = (
-            sa.update(login)
-            .where(*alive, login.c.user_id == sa.bindparam("owner"))
-            .values(revoked_at=sa.bindparam("now"))
-        )
-        theirs = (login.c.user_id == sa.bindparam("owner"), login.c.revoked_at.is_(None))
-        self._revoke_all = sa.update(login).where(*theirs).values(revoked_at=sa.bindparam("now"))
         self._login_id = login.c.id
-        living = (*theirs, login.c.stamp == sa.bindparam("stamp"), login.c.expires_at > sa.bindparam("now"))
+        self._labelled = [login.c[name].label(f"login_{name}") for name in Login.__dataclass_fields__]
+        self._prepare_questions(user_model, tables)
+        self._prepare_changes(login)
+
+    def _prepare_questions(self, user_model: type, tables: Tables) -> None:
+        login = tables.session
+        by_id, is_owner = login.c.id == sa.bindparam("login"), self._account.key == login.c.user_id
+        state = [self._account.by_name[name].label(name) for name in ("stamp", "is_active")]
+        self._load = sa.select(user_model, *self._labelled, *state).join(login, is_owner).where(by_id)
+        joined = login.join(tables.user, is_owner)
+        self._find = sa.select(*self._labelled, *self._account.labelled).select_from(joined).where(by_id)
         self._list = (
-            sa.select(*labelled, login.c.ip, login.c.user_agent)
-            .where(*living)
+            sa.select(*self._labelled, login.c.ip, login.c.user_agent)
+            .where(*_theirs(login), login.c.stamp == sa.bindparam("stamp"), login.c.expires_at > sa.bindparam("now"))
             .order_by(login.c.last_seen_at.desc(), login.c.created_at.desc(), login.c.id)
             .limit(_LISTED)
         )
-        self._touch = (
+
+    def _prepare_changes(self, login: sa.Table) -> None:
+        now: Any = sa.bindparam("now")
+        by_id = login.c.id == sa.bindparam("login")
+        alive = (by_id, login.c.revoked_at.is_(None))
+        self._insert = sa.insert(login)
+        self._rotate = (
             sa.update(login)
-            .where(by_id, login.c.last_seen_at < sa.bindparam("before"))
-            .values(last_seen_at=sa.bindparam("now"))
+            .where(*alive, login.c.generation == sa.bindparam("known"), login.c.expires_at > now)
+            .values(generation=login.c.generation + 1, rotated_at=now, last_seen_at=now)
         )
+        revoke = sa.update(login).values(revoked_at=now)
+        self._revoke = revoke.where(*alive)
+        self._revoke_one = revoke.where(by_id, *_theirs(login))
+        self._revoke_all = revoke.where(*_theirs(login))
+        unused = login.c.last_seen_at < sa.bindparam("before")
+        self._touch = sa.update(login).where(by_id, unused).values(last_seen_at=now)
 
     def open(
         self,
@@ -200,3 +197,8 @@ class Sessions:
         """
         with self._begin() as connection:
             connection.execute(self._touch, {"login": login_id, "now": now, "before": before})
+
+
+def _theirs(login: sa.Table) -> tuple[sa.ColumnElement[bool], ...]:
+    """Return what picks the logins of an account that nobody ended."""
+    return login.c.user_id == sa.bindparam("owner"), login.c.revoked_at.is_(None)

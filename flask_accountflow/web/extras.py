@@ -74,6 +74,7 @@ def _account(services: Services, data: Mapping[str, Any]) -> dict[str, Any]:
     account = services.visit.account
     found = [] if account is None else devices(services, account)
     return {
+        "end_others_url": url_for("accountflow.end_other_sessions"),
         "sessions": [
             {
                 **one,
@@ -81,7 +82,7 @@ def _account(services: Services, data: Mapping[str, Any]) -> dict[str, Any]:
                 "end_url": url_for("accountflow.end_session", id=one["id"]),
             }
             for one in found
-        ]
+        ],
     }
 
 

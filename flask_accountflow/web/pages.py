@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from flask import Response, make_response, redirect, render_template, request, session, url_for
-from werkzeug.local import LocalProxy
 from wtforms import Form
 
 from .. import sessions
-from ..errors import FieldFault, Refusal
+from ..errors import Refusal
 from ..flow import Action, Outcome, Services, Visit
 from ..forms import check, from_browser
 from ..models import EMAIL_LENGTH
-from ..sessions import current_user
-from ..store.accounts import Account
 from ..store.sessions import BROWSER
 from . import origin
 from .extras import EXTRAS
 from .negotiation import FORM_TYPES
 from .programs import add_headers
-from .redirects import asked, destination, here, login_address, rooted, safe_next
+from .redirects import destination, here, login_address, safe_next
 from .seed_names import page_names
+from .shown import asked_next, links, plain_names, shown_problem, way_on
 from .site import Site
 from .visits import form_meta, plain_visit
-from .words import in_words
 
 #: Pages of links that cannot be used. Each has a way on.
 _LINK_PAGES = {
@@ -40,27 +36,6 @@ _FOREIGN = {"csrf_failed", "cross_origin_blocked"}
 #: Pages whose forms carry no token, since links work in a browser without cookies; and the one that has no form:
 #: a cookie that it set would replace the one which a browser keeps back from another site's post.
 _WITHOUT_TOKEN = frozenset({"verify", "reset_form", "error"})
-#: Where a person who was refused asks for another link, by the purpose of the refused one.
-_RENEW = {"signup": "resend", "reset": "reset_request"}
-
-
-@dataclass(frozen=True)
-class ShownFault:
-    """A faulty field as a page shows it."""
-
-    field: str
-    id: str
-    detail: str
-
-
-@dataclass(frozen=True)
-class ShownProblem:
-    """A refusal as a page shows it."""
-
-    code: str
-    title: str
-    detail: str
-    errors: tuple[ShownFault, ...] = ()
 
 
 class Pages:
@@ -119,7 +94,7 @@ class Pages:
         elif sessions.LINK in session:
             del session[sessions.LINK]  # of another address, whose page was never opened
         name = outcome.go if outcome.go is not None else "me"
-        wanted = safe_next(outcome.next or _asked_next(form), services.settings)
+        wanted = safe_next(outcome.next or asked_next(form), services.settings)
         address = destination(name, services.settings, wanted)
         if name == "verify_done":
             address = url_for("accountflow.verify_done", status=outcome.code, next=wanted)
@@ -136,7 +111,7 @@ class Pages:
         if is_ours and isinstance(email, str) and len(email) <= EMAIL_LENGTH:
             session[sessions.EMAIL] = email  # the next form is filled in with it
         if refusal.go is not None:
-            wanted = safe_next(_asked_next(form), services.settings)
+            wanted = safe_next(asked_next(form), services.settings)
             return make_response(redirect(url_for(f"accountflow.{refusal.go}", unverified=1, next=wanted), code=303))
         status = 422 if refusal.code == "invalid_credentials" else refusal.status
         return self._refusal_page(services, action, refusal, form, status)
@@ -171,24 +146,24 @@ class Pages:
     ) -> Response:
         data: dict[str, Any] = {"password_min_length": services.settings.password_min_length}
         if refusal is not None:
-            data |= _way_on(refusal, action)
+            data |= way_on(refusal)
         if outcome is not None:
             data |= {**outcome.data, **outcome.page}
-        wanted = safe_next(_asked_next(form), services.settings)
+        wanted = safe_next(asked_next(form), services.settings)
         if form is not None and "email" in form and not form["email"].data:
             form["email"].data = session.get(sessions.EMAIL)
         if page in EXTRAS:
             data |= EXTRAS[page](services, data)
-        links = _links(services, wanted)
+        found = links(services, wanted)
         context = {
             **self.frame(services),
-            **_plain(data, links, refusal, services),
-            "links": links,
+            **plain_names(data, found, refusal, services),
+            "links": found,
             "form": form,
             "csrf_token": self._token(page),
             "next": wanted,
             "action": request.script_root + request.path,
-            "problem": None if refusal is None or page in _LINK_PAGES.values() else _shown(refusal, form),
+            "problem": None if refusal is None or page in _LINK_PAGES.values() else shown_problem(refusal, form),
             "data": data,
         }
         names = page_names(page, data) if services.settings.seed_aliases else [page]
@@ -205,7 +180,7 @@ class Pages:
 
     def frame(self, services: Services) -> dict[str, Any]:
         """Return what a page without a form has around it."""
-        return {**self._site.frame(services), "links": _links(services, None), "problem": None, "notice": None}
+        return {**self._site.frame(services), "links": links(services, None), "problem": None, "notice": None}
 
 
 def _wanted() -> str | None:
@@ -223,74 +198,3 @@ def _page_of(action: Action | None, refusal: Refusal) -> tuple[str, bool]:
         if refusal.code in {"rate_limited", "busy"} and action.guard == "form":
             return action.page, True
     return {"rate_limited": "too_many", "busy": "busy"}.get(refusal.code, "error"), False
-
-
-def _way_on(refusal: Refusal, action: Action | None) -> dict[str, Any]:
-    data: dict[str, Any] = {"email_masked": None, "expires_at": None, "used_at": None, "verified": False}
-    data |= refusal.data
-    if "purpose" in refusal.data:
-        data["new_link_url"] = url_for(f"accountflow.{_RENEW[refusal.data['purpose']]}")
-        data["token"] = (request.view_args or {}).get("token")
-    if "retry_after" in refusal.extra:
-        data |= {
-            "retry_after": refusal.extra["retry_after"],
-            "retry_text": in_words(refusal.extra["retry_after"]),
-        }
-    return data
-
-
-def _plain(
-    data: Mapping[str, Any], links: Mapping[str, str | None], refusal: Refusal | None, services: Services
-) -> dict[str, Any]:
-    """Return what is at hand under plain names on every page, for templates of the app's own."""
-    return {
-        "user": _entity(services, data["user"]) if data.get("user") is not None else current_user,
-        "expires_at": data.get("expires_at"),
-        "login_url": links["login"],
-        "form_action": request.script_root + request.path,
-        "min_length": services.settings.password_min_length,
-        "reason": None if refusal is None else refusal.title,
-        "error": refusal.fields[0].detail if refusal is not None and refusal.fields else None,
-    }
-
-
-def _entity(services: Services, account: Account) -> Any:
-    """Return the app's own user, who is looked up only where a template asks."""
-    return LocalProxy(lambda: services.store.accounts.entity(account))
-
-
-def _asked_next(form: Form | None) -> str | None:
-    """Return the ``next`` of the form, or of the address. Not ``request.values``: the body may be too large to read."""
-    posted = form["next"].data if form is not None and "next" in form else None
-    return posted or asked("next")
-
-
-def _shown(refusal: Refusal, form: Form | None) -> ShownProblem:
-    detail = refusal.detail
-    if "retry_after" in refusal.extra:
-        detail = f"Nothing was changed. Try again in {in_words(refusal.extra['retry_after'])}."
-    if refusal.data.get("cookies_missing"):
-        detail += " If you see this again, allow cookies for this site."
-    return ShownProblem(
-        refusal.code, refusal.title, detail, tuple(_shown_fault(fault, form) for fault in refusal.fields)
-    )
-
-
-def _shown_fault(fault: FieldFault, form: Form | None) -> ShownFault:
-    id = form[fault.field].id if form is not None and fault.field in form else ""
-    return ShownFault(fault.field, id, fault.detail)
-
-
-def _links(services: Services, wanted: str | None) -> dict[str, str | None]:
-    settings = services.settings
-    return {
-        "login": None if settings.login_url == "" else login_address(settings, wanted),
-        "signup": url_for("accountflow.signup", next=wanted) if settings.signup_enabled else None,
-        "signup_sent": url_for("accountflow.signup_sent"),
-        "resend": url_for("accountflow.resend", next=wanted),
-        "reset_request": url_for("accountflow.reset_request", next=wanted),
-        "logout": url_for("accountflow.logout"),
-        "me": url_for("accountflow.me"),
-        "end_other_sessions": url_for("accountflow.end_other_sessions"),
-        "after_login": rooted(settings.after_login),
-    }

@@ -9,7 +9,9 @@ from pathlib import Path
 FOLDER = Path(__file__).parent
 PAGE = FOLDER.parent.parent / "docs" / "coming-from.md"
 
-_ROW = re.compile(r"^\| (?P<promise>.+?) \| \[(?P<name>test_\w+)\]\(\.\./tests/seeds/(?P<file>test_\w+\.py)\) \|$", re.MULTILINE)
+_ROW = re.compile(
+    r"^\| (?P<promise>.+?) \| \[(?P<name>test_\w+)\]\(\.\./tests/seeds/(?P<file>test_\w+\.py)\) \|$", re.MULTILINE
+)
 
 
 def promises() -> dict[tuple[str, str], str]:
