@@ -7,7 +7,7 @@ import hmac
 from flask import request, session
 
 from ..errors import Refusal
-from ..sessions import CSRF, bearer_token
+from ..sessions import CSRF
 from ..settings import Settings
 from .redirects import own_origins
 
@@ -38,5 +38,4 @@ def check_token(token: str | None) -> None:
 
 def check_cookie_caller() -> None:
     """Check the token of a program that is logged in by the browser's cookie."""
-    if bearer_token() is None:
-        check_token(request.headers.get(HEADER))
+    check_token(request.headers.get(HEADER))
