@@ -21,6 +21,8 @@ _KNOWN_SECRETS = frozenset(
         "you-will-never-guess",
         "this-is-a-secret-key",
         "your-secret-key-here",
+        # Of the example app, in debug.
+        "only-for-debugging-the-example-app",
         # Of Flask's own documentation, by their age.
         '_5#y2l"f4q8z\n\ufffd]/',
         "192b9bdd22ab9ed4d12e236c78afcb9a393ec15f71bbf5dc987d54727823bcbf",

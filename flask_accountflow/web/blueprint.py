@@ -60,8 +60,9 @@ def build(
         rest = _rest_view(web)
         blueprint.add_url_rule("", endpoint="rest_root", view_func=rest, methods=_METHODS)
         blueprint.add_url_rule("/<accountflow_rest:rest>", endpoint="rest", view_func=rest, methods=_METHODS)
-    # What static files and the inbox do not find.
+    # What static files and the inbox do not find, and the inbox does not say to programs.
     blueprint.register_error_handler(404, lambda error: web.refuse(Refusal("not_found")))
+    blueprint.register_error_handler(406, lambda error: web.refuse(Refusal("not_acceptable")))
     blueprint.after_request(lambda response: _finish(response, web))
     return blueprint
 

@@ -84,4 +84,6 @@ def _keep_private(response: Response) -> Response:
 def _stop(refusal: Refusal) -> None:
     """End the request with an answer that no error handler of the host takes for an error."""
     web = cast(Web, current_app.extensions["accountflow_web"])
-    abort(web.refuse(refusal))
+    response = _keep_private(web.refuse(refusal))
+    response.vary.update(("Accept", "Cookie"))
+    abort(response)

@@ -9,6 +9,7 @@ from flask import Blueprint, Response, abort, make_response, render_template, re
 
 from ..mail.transports import RecordingTransport
 from ..settings import is_loopback
+from .negotiation import wants_json
 from .view import Web
 
 #: The mail's own styles stand inline; nothing else may load, run or be framed.
@@ -63,3 +64,5 @@ def _require_loopback() -> None:
     host = request.host.rpartition(":")[0] if request.host.rpartition(":")[2].isdigit() else request.host
     if not is_loopback(request.remote_addr) or not is_loopback(host) or request.headers.get("X-Forwarded-For"):
         abort(404)
+    if wants_json(request):
+        abort(406)

@@ -73,7 +73,7 @@ def test_E_opening_a_link_confirms_when_it_is_told_to(make_site: MakeSite) -> No
     "headers", [{"sec_purpose": "prefetch"}, {"purpose": "prefetch"}, {"x_purpose": "preview"}], ids=str
 )
 def test_E_looking_ahead_confirms_nothing(make_site: MakeSite, headers: dict[str, str]) -> None:
-    """Mode E: a browser that looks ahead, `HEAD` and a program's `GET` confirm nothing, with
+    """Mode E: a browser that looks ahead, `HEAD` and a `GET` that asks for JSON confirm nothing, with
     `ACCOUNTFLOW_VERIFY_ON_GET` either.
     """
     site = sdk_site(make_site)

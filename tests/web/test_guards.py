@@ -384,3 +384,34 @@ def test_SES_13_every_guard_keeps_its_page_private(site: Site, path: str) -> Non
     ask = coming(site, "admin", "cookie")
 
     assert ask(path, "text/html").headers["Cache-Control"] == "no-store"
+
+
+@pytest.mark.parametrize("path", ["/secret", "/vault"])
+def test_who_is_sent_away_is_sent_away_by_himself(site: Site, visitor: Program | Person, path: str) -> None:
+    """The answer to a stranger depends on what he takes and who he is, so no cache keeps it for another."""
+    answer = visitor.get(path)
+
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert {"Accept", "Cookie"} <= set(answer.vary)
+
+
+@pytest.mark.parametrize(
+    ("path", "change", "way_on"),
+    [
+        ("/proved", {"email_verified_at": None}, ("Email me a link", "/auth/verify/resend")),
+        ("/admin", {"is_admin": False}, ("Continue to Shop", "/")),
+    ],
+)
+def test_who_may_not_is_led_on(site: Site, path: str, change: dict[str, Any], way_on: tuple[str, str]) -> None:
+    """The page that keeps a member out leads to what helps, and not to a login that he has."""
+    site.member()
+    person = site.person()
+    person.login("vic@example.com")
+    site.change("vic@example.com", **change)
+
+    page = person.get(path)
+
+    assert page.status_code == 403
+    assert way_on[0] in page.text
+    assert way_on[1] in links(page)
+    assert "/auth/login" not in links(page)

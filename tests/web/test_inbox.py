@@ -129,11 +129,18 @@ def test_names_of_this_computer(debug: Site) -> None:
 
 @pytest.mark.parametrize("path", ["/auth/_dev/mail/7", "/auth/_dev/mail/7/html", "/auth/_dev/mail/x"])
 def test_a_mail_that_there_is_not(debug: Site, path: str) -> None:
-    """The number of no mail is an address of nothing, in both formats."""
-    page, problem = debug.person().get(path), debug.program().get(path)
+    """The number of no mail is an address of nothing."""
+    page = debug.person().get(path)
 
     assert (page.status_code, heading(page)) == (404, "There is no such page")
-    assert (problem.status_code, problem.json["code"]) == (404, "not_found")
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_it_is_for_people(debug: Site, path: str) -> None:
+    """A program is never answered with HTML: the inbox has no other form."""
+    problem = debug.program().get(path)
+
+    assert (problem.status_code, problem.json["code"]) == (406, "not_acceptable")
 
 
 def test_a_mail_cannot_act_on_the_inbox(debug: Site) -> None:
