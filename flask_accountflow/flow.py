@@ -239,6 +239,13 @@ class Action:
     #: What a program may be answered, where that depends on the settings as a function of them.
     contract: Contract | Callable[[Settings], Contract] = field(default=Contract(), hash=False)
 
+    def __post_init__(self) -> None:
+        # An administrator is somebody who is logged in, and what a cookie's owner may do takes the CSRF token.
+        if self.needs_admin:
+            object.__setattr__(self, "needs_login", True)
+        if self.needs_login and self.run is not None and "json" in self.formats:
+            object.__setattr__(self, "uses_cookie", True)
+
     def promises(self, settings: Settings) -> Contract:
         """Return what a program may be answered under these settings."""
         return self.contract(settings) if callable(self.contract) else self.contract

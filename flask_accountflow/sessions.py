@@ -95,8 +95,13 @@ def shown_login() -> tuple[str, uuid.UUID, str | None] | None:
         except InvalidToken:
             return None
         return API, claims.session_id, claims.user_id
+    login_id = _cookie_login()
+    return None if login_id is None else (BROWSER, login_id, None)
+
+
+def _cookie_login() -> uuid.UUID | None:
     try:
-        return BROWSER, uuid.UUID(hex=session[SID]), None
+        return uuid.UUID(hex=session[SID])
     except (KeyError, ValueError, TypeError, AttributeError):
         return None
 
@@ -158,17 +163,22 @@ def begin(sign_in: SignIn) -> None:
 
 def _is_own(sign_in: SignIn) -> bool:
     """Tell whether nobody else was logged in here, be it that their login is over."""
-    shown = shown_login() if SID in session else None
-    if shown is None:
+    login_id = _cookie_login()  # whatever bearer token is sent beside it
+    if login_id is None:
         return True
     tools = services()
-    found = tools.store.units.read(lambda: tools.store.sessions.find(shown[1]))
+    found = tools.store.units.read(lambda: tools.store.sessions.find(login_id))
     return found is not None and found[0].user_id == sign_in.login.user_id
 
 
 def end() -> None:
     """Log this browser out: whatever its cookie held is gone, the host's keys too."""
     session.clear()
+    request.environ[_CACHE] = None
+
+
+def forget() -> None:
+    """Let the rest of this request be nobody's."""
     request.environ[_CACHE] = None
 
 

@@ -20,7 +20,7 @@ from ..flows import logout
 from ..forms import LogoutForm, from_json
 from ..store.sessions import BROWSER
 from ..web.blueprint import NAME
-from ..web.view import Web
+from ..web.guards import keep_out
 from ..web.visits import form_meta, plain_visit
 
 # Flask-Login's keys in Flask's session: what it reads freshness from, its wish for a cookie, and its own login.
@@ -117,7 +117,7 @@ def _app() -> Flask:
 
 
 def _refuse(code: str) -> Response:
-    return cast(Web, current_app.extensions["accountflow_web"]).refuse(Refusal(code))
+    return keep_out(Refusal(code))
 
 
 def _tell_freshness(found: sessions.Current | None) -> None:
@@ -149,7 +149,9 @@ def _log_out(sender: Flask, **payload: Any) -> None:
         return
     visit = plain_visit(tools, kind=shown[0])
     logout.run(replace(tools, visit=visit), from_json(LogoutForm, {}, form_meta(tools)))
-    if shown[0] == BROWSER:
+    if shown[0] != BROWSER:
+        sessions.forget()
+    else:
         wish = session.get(_REMEMBER)
         sessions.end()
         if wish is not None:

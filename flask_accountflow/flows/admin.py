@@ -108,7 +108,7 @@ def _keep_invitation(services: Services, account: Account) -> None:
 def _displace(services: Services, holder: Account) -> bool:
     """Take the address from an account that never proved it."""
     services.store.links.displace(holder.id, services.clock())
-    return services.store.accounts.change(holder, {"email_key": None}) is not None
+    return services.store.accounts.change(holder, {"email_key": None, "is_admin": False}) is not None
 
 
 def verify_user(services: Services, form: AccountForm) -> Outcome:

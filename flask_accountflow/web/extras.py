@@ -53,12 +53,19 @@ def _reset_done(services: Services, data: Mapping[str, Any]) -> dict[str, Any]:
     return {"email": _typed_email(), **_owner(services, data)}
 
 
+def _confirmed_email(data: Mapping[str, Any], status: str | None) -> str | None:
+    """Return whose address the link was for; after a post that confirmed it stands where typed ones do."""
+    if data.get("user") is not None:
+        return str(data["user"].email)
+    return _typed_email() if status == "verified" else data.get("email_masked")
+
+
 def _verify_done(services: Services, data: Mapping[str, Any]) -> dict[str, Any]:
     status = data.get("status", asked("status"))
     return {
         "already": status == "already_verified",
         "discarded": status == "discarded",
-        "email": _typed_email(),
+        "email": _confirmed_email(data, status),
         **_owner(services, data),
     }
 

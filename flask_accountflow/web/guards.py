@@ -81,9 +81,14 @@ def _keep_private(response: Response) -> Response:
     return response
 
 
-def _stop(refusal: Refusal) -> None:
-    """End the request with an answer that no error handler of the host takes for an error."""
+def keep_out(refusal: Refusal) -> Response:
+    """Return the answer to who may not enter a view of the host, which no cache keeps for another."""
     web = cast(Web, current_app.extensions["accountflow_web"])
     response = _keep_private(web.refuse(refusal))
     response.vary.update(("Accept", "Cookie"))
-    abort(response)
+    return response
+
+
+def _stop(refusal: Refusal) -> None:
+    """End the request with an answer that no error handler of the host takes for an error."""
+    abort(keep_out(refusal))

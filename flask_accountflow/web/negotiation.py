@@ -34,4 +34,6 @@ def wants_json(request: Request) -> bool:
 def looks_ahead(request: Request) -> bool:
     """Tell whether a browser fetches this without anybody having opened it."""
     said = " ".join(request.headers.get(name, "") for name in _AHEAD).lower()
+    if request.headers.get("Sec-Fetch-Dest", "document") != "document":
+        return True  # a picture or a frame of some page
     return "prefetch" in said or "preview" in said or "prerender" in said

@@ -44,7 +44,7 @@ class Programs:
 
     def protect(self, services: Services, action: Action, form: Form | None) -> None:
         """Refuse what another site's page sent, and a cookie without the token that goes with it."""
-        if sessions.bearer_token() is not None:
+        if sessions.bearer_token() is not None and not _wants_cookie(form):
             return  # which no page can send for another site without being asked for it (CORS)
         origin.check_origin(services.settings)
         if _wants_cookie(form) or (action.uses_cookie and sessions.SID in session):

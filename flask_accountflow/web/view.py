@@ -82,7 +82,7 @@ class ActionView(View):
         limit = request.max_content_length
         request.max_content_length = MAX_BYTES if limit is None else min(limit, MAX_BYTES)
         wanted = self._web.format()
-        call = _Call(self._web.services, self._action, wanted, fixed)
+        call = _Call(self._web.services, self._action, wanted, {name: str(value) for name, value in fixed.items()})
         try:
             return call.answer()
         except Refusal as refusal:
@@ -91,7 +91,9 @@ class ActionView(View):
             return call.refuse(Refusal(_HTTP_CODES.get(error.code or 500, "malformed_body")))
         except OperationalError:
             _log.warning("the database did not answer", exc_info=True)
-            return call.refuse(Refusal("busy", extra={"retry_after": 2}))
+            busy = Refusal("busy", extra={"retry_after": 2})
+            # The page of a member's action would ask the database again who that is.
+            return self._web.refuse(busy) if self._action.needs_login else call.refuse(busy)
         except Exception as error:
             if current_app.debug or current_app.testing:
                 raise
@@ -150,7 +152,8 @@ class _Call:
 
     def refuse(self, refusal: Refusal) -> Response:
         form = self._form if self._form is not None else self._blank()
-        return self._format.refuse(self._serve(form), self._action, refusal, form)
+        services = replace(self._services, visit=self._format.visit(self._services, form), own=True)
+        return self._format.refuse(services, self._action, refusal, form)
 
     def _get(self) -> Response:
         if self._action.for_strangers and self._format.name == "html" and sessions.current() is not None:

@@ -46,7 +46,7 @@ def _debug_origin(services: Services) -> str | None:
     """Return the origin of mailed links while there is no BASE_URL: only ever this machine's."""
     if services.settings.base_url is not None:
         return None
-    origin = request.host_url.rstrip("/")
+    origin = request.root_url.rstrip("/")  # with where the app is mounted
     host = request.host.rpartition(":")[0] if request.host.rpartition(":")[2].isdigit() else request.host
     return origin if is_loopback(host) else "http://127.0.0.1:5000"
 

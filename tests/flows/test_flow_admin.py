@@ -345,6 +345,17 @@ def test_SUP_04_what_an_operator_gave_is_never_a_strangers(bench: Bench, passwor
 # The first administrator.
 
 
+def test_an_administrator_without_an_address_is_none(bench: Bench) -> None:
+    """An unproved administrator who gives way to a proved account is one no more, and another can be made."""
+    bench.create_user(is_admin=True)
+    bench.create_user(email_verified=True)
+
+    outcome = _first_admin(bench, "root@example.com")
+
+    assert outcome is not None
+    assert [row.is_admin for row in bench.rows("user")] == [False, False, True]
+
+
 class BusyHasher(BcryptHasher):
     """A hasher that always has too much to do."""
 

@@ -70,7 +70,15 @@ def test_E_opening_a_link_confirms_when_it_is_told_to(make_site: MakeSite) -> No
 
 
 @pytest.mark.parametrize(
-    "headers", [{"sec_purpose": "prefetch"}, {"purpose": "prefetch"}, {"x_purpose": "preview"}], ids=str
+    "headers",
+    [
+        {"sec_purpose": "prefetch"},
+        {"purpose": "prefetch"},
+        {"x_purpose": "preview"},
+        {"sec_fetch_dest": "image"},
+        {"sec_fetch_dest": "iframe"},
+    ],
+    ids=str,
 )
 def test_E_looking_ahead_confirms_nothing(make_site: MakeSite, headers: dict[str, str]) -> None:
     """Mode E: a browser that looks ahead, `HEAD` and a `GET` that asks for JSON confirm nothing, with

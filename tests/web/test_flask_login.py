@@ -92,6 +92,11 @@ class Host(Site):
             flash("Goodbye")
             return render_template_string(GREETING)
 
+        @app.post("/look-back")
+        def look_back() -> str:
+            flask_login.logout_user()
+            return f"{bool(flask_accountflow.current_user)} {flask_login.current_user.is_authenticated}"
+
         @app.post("/leave/<end>")
         def leave_within(end: str) -> str:
             flask_login.current_user.locale = "de"
@@ -485,6 +490,15 @@ def test_logout_user(any_host: Host, kind: Any) -> None:
     assert any_host.rows("session")[0].revoked_at is not None
     assert [(one["user_id"], one["ip"]) for one in seen] == [(str(any_host.account(EMAIL).id), "127.0.0.1")]
     assert visitor.get("/members", **headers).status_code == {Program: 401, Person: 303}[kind]
+
+
+def test_logout_user_is_known_at_once(any_host: Host, kind: Any) -> None:
+    """After logout_user() both current_users are nobody for the rest of the request, by cookie and by token."""
+    visitor, headers = member(any_host, kind)
+
+    response = visitor.post("/look-back", **headers) if kind is Program else visitor.send("/look-back", {})
+
+    assert response.text == "False False"
 
 
 def test_logout_user_in_a_browser(host: Host) -> None:

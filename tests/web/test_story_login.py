@@ -451,6 +451,21 @@ def test_the_cart_of_somebody_else_does_not_stay(site: Site) -> None:
     assert script.get("/auth/me").json["email"] == "eve@example.com"
 
 
+def test_a_token_beside_the_cookie_keeps_no_cart(site: Site) -> None:
+    """Whose cart it was is asked of the cookie, whatever token is sent beside it."""
+    site.member()
+    site.member("eve@example.com")
+    script = Script(site)
+    script.log_in(EMAIL)
+    _fill_cart(script, ["hat"])
+
+    body = {"email": "eve@example.com", "password": PASSWORD, "transport": "cookie"}
+    response = script.post("/auth/login", body, x_csrf_token=script.token(), authorization="Bearer x")
+
+    assert response.status_code == 200
+    assert _cart(script) is None
+
+
 def test_the_cart_of_a_session_that_is_gone_does_not_stay(site: Site) -> None:
     """When nobody can tell any more whose session it was, what it held is dropped at login."""
     site.member()

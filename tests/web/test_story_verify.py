@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import sqlalchemy as sa
 from answers import Script, cookies, field, has_way_on, heading, links, logged_in, rows, session_cookie, tags, words
-from support import OTHER_PASSWORD, PASSWORD, Person, Program, Site, forms_of
+from support import ABSENT, OTHER_PASSWORD, PASSWORD, Person, Program, Site, forms_of
 
 EMAIL = "ada@example.com"
 #: How mail scanners and browsers that look ahead ask.
@@ -506,6 +506,32 @@ def test_opening_a_link_that_competes_asks_for_a_password(make_site: Callable[..
     assert done.status_code == 303
     assert is_proved(site)
     assert site.program().login(EMAIL).status_code == 200
+
+
+@pytest.mark.parametrize("by_opening", [True, False])
+def test_the_last_page_names_whose_link_it_was(make_site: Callable[..., Site], by_opening: bool) -> None:
+    """However a link is used, and used again, no page names an address that was typed here for another account."""
+    site = make_site({"ACCOUNTFLOW_VERIFY_ON_GET": by_opening})
+    site.program().signup(EMAIL)
+    person = site.person()
+    person.login("bob@example.com", OTHER_PASSWORD)
+
+    first = person.get(site.last_link) if by_opening else person.follow(person.verify(site.last_link))
+    again = person.get(site.last_link)
+
+    assert f"You can log in as {EMAIL} now." in words(first)
+    assert "bob@example.com" not in first.text + again.text
+
+
+def test_a_link_while_there_is_no_base_url_leads_to_where_the_app_is_mounted(make_site: Callable[..., Site]) -> None:
+    """In debug a mailed link leads below the path that the app is mounted at."""
+    site = make_site({"ACCOUNTFLOW_BASE_URL": ABSENT, "DEBUG": True})
+
+    site.program().client.post(
+        "/auth/signup", json={"email": EMAIL, "password": PASSWORD}, environ_overrides={"SCRIPT_NAME": "/app"}
+    )
+
+    assert str(site.letters[0].link).startswith("http://localhost/app/auth/verify/")
 
 
 @pytest.mark.parametrize("path", ["/auth/verify/done", "/auth/signup/sent", "/auth/password-reset/sent"])
