@@ -72,8 +72,8 @@ class Pages:
         return plain_visit(services, kind=BROWSER, nonce=session.get(sessions.NONCE))
 
     def answer(self, services: Services, action: Action, outcome: Outcome, form: Form | None) -> Response:
-        """Return a page, or send the browser on after a post."""
-        if request.method == "POST":
+        """Return a page, or send the browser on after a change."""
+        if request.method not in {"GET", "HEAD"}:
             return self._go(services, outcome, form)
         if outcome.sign_in is not None:
             sessions.begin(outcome.sign_in)

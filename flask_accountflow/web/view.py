@@ -178,19 +178,13 @@ class _Call:
         return self._action.run(services, self._form)
 
     def _serve(self, form: Form | None) -> Services:
-        """Return the services as this visitor may use them."""
+        """Return the services as this visitor may use them. What is opened in the place of a login is of its kind."""
         visit = self._format.visit(self._services, form)
-        if self._action.needs_login:
-            visit = self._known(visit)
+        found = sessions.current() if self._action.needs_login else None
+        if found is not None:
+            account = self._services.store.accounts.from_entity(found.user)
+            visit = replace(visit, account=account, kind=found.login.kind)
         return replace(self._services, visit=visit, own=True)
-
-    def _known(self, visit: Visit) -> Visit:
-        """Return the visit with who it is. What is opened in the place of a login is of its kind."""
-        found = sessions.current()
-        if found is None:
-            return visit
-        account = self._services.store.accounts.from_entity(found.user)
-        return replace(visit, account=account, kind=found.login.kind)
 
     def _blank(self) -> Form | None:
         if self._action.form is None:
