@@ -34,7 +34,7 @@ FLASK_FROM = ROWS.index(("sessions",))
 FRAMEWORK = {"flask", "flask_mail", "flask_sqlalchemy", "flask_migrate", "flask_login", "flask_wtf"}
 
 #: What a file may import of its own row. The files of these folders may import each other, though not in circles.
-FOLDERS = {"store", "mail", "web"}
+FOLDERS = {"store", "mail", "web", "cli"}
 NEIGHBOURS: Mapping[str, set[str]] = {
     "settings": {"rules", "jwt_keys"},
     "configuration": {"settings", "jwt_keys"},
