@@ -30,6 +30,9 @@ from .unit import Units
 #: Why a mail was not written to anybody: its link stands in the answer (ACCOUNTFLOW_RETURN_TOKEN_IN_RESPONSE).
 RETURNED = "returned"
 
+# Ten digits: a mail a minute fills them in 19,000 years.
+_LAST_SLOT = 9_999_999_999
+
 #: A notice that could not be delivered for this long, in seconds, is old news.
 NOTICE_MAX_AGE = 3 * DAY
 
@@ -97,7 +100,14 @@ class Outbox:
             sa.func.count(sa.case((mail.c.created_at > sa.bindparam(f"since_{number}"), 1))).label(f"count_{number}")
             for number in range(len(windows))
         ]
-        self._count = sa.select(*counts).where(
+        others = mail.alias()
+        newest = sa.select(sa.func.max(others.c.slot)).where(
+            # By the unique index, whatever else the address was sent; what follows is for collations that skip signs.
+            others.c.slot.between(sa.bindparam("first_slot"), sa.bindparam("last_slot")),
+            others.c.to_key == sa.bindparam("to_key"),
+            others.c.template == sa.bindparam("template"),
+        )
+        self._count = sa.select(newest.scalar_subquery().label("newest_slot"), *counts).where(
             mail.c.to_key == sa.bindparam("to_key"),
             mail.c.template == sa.bindparam("template"),
             mail.c.created_at > sa.bindparam("oldest"),
@@ -112,12 +122,15 @@ class Outbox:
     def post(self, draft: Draft, now: datetime) -> Posted:
         """Write the mail and the link of ``draft``, or what looks like them from outside."""
         to_key = self.address_key(draft.address.key)
-        capped = self._capped(draft, to_key, now)  # counted for every address, needed or not
+        capped, slot = self._count_mails(draft, to_key, now)  # for every address, needed or not
         dropped = draft.refusal if draft.refusal is not None else capped
         if dropped is None and draft.is_returned:
             dropped = RETURNED
         link_id = None if draft.purpose is None else random_id()
-        mail_id, dropped = self._add_mail(draft, to_key, link_id, dropped, now)
+        values = self._mail_values(draft, to_key, link_id, dropped, now)
+        if dropped is None:
+            values["slot"] = slot
+        mail_id, dropped = self._add_mail(values)
         if link_id is not None:
             self._add_link(draft, to_key, link_id, now, is_decoy=dropped not in {None, RETURNED})
         return Posted(mail_id, link_id, dropped)
@@ -129,32 +142,33 @@ class Outbox:
         values = self._mail_values(draft, to_key, None, dropped, now)
         return Posted(self._insert_mail(values), None, dropped)
 
-    def _capped(self, draft: Draft, to_key: str, now: datetime) -> str | None:
-        """Return ``duplicate`` or ``capped`` when this address has had enough of this kind."""
+    def _count_mails(self, draft: Draft, to_key: str, now: datetime) -> tuple[str | None, str]:
+        """Return ``duplicate`` or ``capped`` when this address has had enough of this kind; and the next slot.
+
+        Slots of one kind and address are numbered, and unique. Of requests that count at the same time, and
+        so do not see each other's mail, each takes the same number, and one gets it.
+        """
         since = [now - timedelta(seconds=window.seconds) for window in self._windows]
         values: dict[str, Any] = {f"since_{number}": moment for number, moment in enumerate(since)}
         values |= {"to_key": to_key, "template": draft.template, "oldest": min(since)}
-        recent, *counts = tuple(self._units.execute(self._count, values).one())
+        values |= {"first_slot": _slot(draft, to_key, 0), "last_slot": _slot(draft, to_key, _LAST_SLOT)}
+        newest, recent, *counts = tuple(self._units.execute(self._count, values).one())
+        slot = _slot(draft, to_key, 1 if newest is None else int(newest.rpartition(":")[2]) + 1)
         if recent:
-            return "duplicate"
+            return "duplicate", slot
         full = any(count >= rate.count for count, rate in zip(counts, self._rates, strict=True))
-        return "capped" if full and draft.holds_link else None
+        return "capped" if full and draft.holds_link else None, slot
 
-    def _add_mail(
-        self, draft: Draft, to_key: str, link_id: uuid.UUID | None, dropped: str | None, now: datetime
-    ) -> tuple[int, str | None]:
-        values = self._mail_values(draft, to_key, link_id, dropped, now)
-        if dropped is None:
-            # One of a kind in each slot of time: concurrent requests cannot both pass the count.
-            values["slot"] = f"{to_key[:16]}:{draft.template}:{int(now.timestamp()) // self._pause}"
+    def _add_mail(self, values: Mapping[str, Any]) -> tuple[int, str | None]:
+        """Write a mail. One whose slot has just been taken becomes a duplicate."""
         try:
             with self._units.session().begin_nested():
-                return self._insert_mail(values), dropped
+                return self._insert_mail(values), values["last_error"]
         except IntegrityError:
-            if dropped is not None:
+            if values["slot"] is None:
                 raise
-        values = self._mail_values(draft, to_key, link_id, "duplicate", now)
-        return self._insert_mail(values), "duplicate"
+        lost = {"slot": None, "state": DROPPED, "to_addr": None, "last_error": "duplicate"}
+        return self._insert_mail({**values, **lost}), "duplicate"
 
     def _insert_mail(self, values: Mapping[str, Any]) -> int:
         result = self._units.execute(self._insert, dict(values))
@@ -202,3 +216,7 @@ class Outbox:
                 "outcome": DECOY if is_decoy else None,
             }
         )
+
+
+def _slot(draft: Draft, to_key: str, number: int) -> str:
+    return f"{to_key[:16]}:{draft.template}:{number:010}"

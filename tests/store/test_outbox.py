@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from shop import BOB, VIC, Desk, Shop, at_once
+from sqlalchemy import event
 from support import PASSWORD, START
 
 from flask_accountflow.identity import Address
@@ -417,26 +418,63 @@ def test_spared_address_at_once(desk: Desk) -> None:
 def test_taken_slot(desk: Desk) -> None:
     """A slot that another request has just taken makes a duplicate, and leaves the unit as it was."""
     account = desk.create()
-    slot = f"{desk.store.outbox.address_key(VIC.key)[:16]}:reset:{int(START.timestamp()) // MINUTE}"
-    # Somebody's mail of the same slot that is older than the count looks back: only the slot can tell.
+    table = desk.shop.tables.mail
+    # The mail of the other request: the count does not see it, and when it has counted the slot is taken.
     post(desk, draft(account))
     with desk.shop.engine.begin() as connection:
-        old = {"created_at": START - timedelta(days=30), "slot": slot}
-        connection.execute(sa.update(desk.shop.tables.mail).values(old))
+        connection.execute(sa.update(table).values(created_at=START - timedelta(days=30), slot=None))
+    slot = f"{desk.store.outbox.address_key(VIC.key)[:16]}:reset:0000000001"
+    taken: list[str] = []
+
+    def take(connection: sa.Connection, cursor: Any, statement: str, *rest: Any) -> None:
+        if "max(" in statement.lower() and not taken:
+            taken.append(slot)
+            connection.execute(sa.update(table).values(slot=slot))
 
     def work() -> Any:
         desk.shop.db.session.add(desk.shop.Note(text="mine"))
         return desk.store.outbox.post(draft(account), desk.now)
 
+    event.listen(desk.shop.engine, "after_cursor_execute", take)
     posted = desk.run(work)
+    event.remove(desk.shop.engine, "after_cursor_execute", take)
 
-    assert posted.dropped == "duplicate"
-    assert (mail(desk, posted).state, mail(desk, posted).slot, token(desk, posted).outcome) == (
-        "dropped",
-        None,
-        "decoy",
-    )
+    row = mail(desk, posted)
+    assert (taken, posted.dropped) == ([slot], "duplicate")
+    assert (row.state, row.slot, row.to_addr, token(desk, posted).outcome) == ("dropped", None, None, "decoy")
     assert desk.shop.notes() == ["mine"]
+
+
+def test_slots_are_numbered(desk: Desk) -> None:
+    """Mails of one kind to one address have slots in a row, whatever became of them; what is not sent has none."""
+    vic, bob = desk.create(VIC), desk.create(BOB)
+    posted = [post(desk, draft(vic)), post(desk, draft(vic))]
+    with desk.shop.engine.begin() as connection:
+        connection.execute(sa.update(desk.shop.tables.mail).values(state="dropped"))
+    # Not the kinds whose names begin alike.
+    posted += [post(desk, draft(vic, template=kind)) for kind in ("reset_2", "reset 0", "rese")]
+    posted += [post(desk, draft(bob)), post(desk, draft(vic))]
+
+    slots = [mail(desk, one).slot for one in posted]
+
+    numbers = [None if slot is None else int(slot.rpartition(":")[2]) for slot in slots]
+    assert numbers == [1, None, 1, 1, 1, 1, 2]
+
+
+def test_slots_after_a_purge(desk: Desk) -> None:
+    """When the newest slot was purged and an older one was not, the next mail still finds a free one."""
+    account = desk.create()
+    first = post(desk, draft(account))
+    desk.shop.clock.tick(MINUTE)
+    second = post(desk, draft(account))
+    with desk.shop.engine.begin() as connection:
+        table = desk.shop.tables.mail
+        connection.execute(sa.delete(table).where(table.c.id == second.mail_id))
+    desk.shop.clock.tick(MINUTE)
+
+    third = post(desk, draft(account))
+
+    assert [posted.dropped for posted in (first, second, third)] == [None, None, None]
 
 
 def test_fault_that_is_no_slot(desk: Desk) -> None:
