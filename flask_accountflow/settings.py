@@ -208,6 +208,12 @@ class Settings:
     mail_per_address: tuple[Rate, ...] = declare(
         (Rate(3, HOUR), Rate(10, DAY)), rules.rates, "Mails of one kind to one address. More are dropped, silently."
     )
+    mail_unknown: bool = declare(
+        False,
+        rules.flag,
+        "Whether a reset request for an address without an account is answered by a mail that says so. "
+        "It helps people with several addresses; but then anybody can have your site write to strangers.",
+    )
 
     ratelimit_enabled: bool = declare(True, rules.flag, "Whether guessing is limited.")
     ratelimit_storage_uri: str = declare(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from ..errors import Refusal
@@ -37,24 +38,29 @@ def request(services: Services, form: AskForm) -> Outcome:
 def queue(services: Services, address: Address, *, template: str = "reset", max_age: int | None = None) -> str | None:
     """Queue a reset link; the same statements for every address. Returns the link where it is not to be mailed."""
     account, holds_link = services.store.accounts.find_with_link(address.key, RESET, services.clock())
-    refusal = None
-    if account is None:
-        refusal = "unknown"
-    elif not account.is_active:
-        refusal = "disabled"
-    return services.post(
-        Draft(
-            address=address if account is None else address_of(account),
-            account=account,
-            template=template,
-            purpose=RESET,
-            max_age=services.settings.reset_max_age if max_age is None else max_age,
-            refusal=refusal,
-            holds_link=holds_link,
-            locale=services.locale_of(account),
-            context=services.mail_context(),
-        )
+    draft = Draft(
+        address=address if account is None else address_of(account),
+        account=account,
+        template=template,
+        purpose=RESET,
+        max_age=services.settings.reset_max_age if max_age is None else max_age,
+        holds_link=holds_link,
+        locale=services.locale_of(account),
+        context=services.mail_context(),
     )
+    if account is None:
+        draft = _to_nobody(services, draft)
+    elif not account.is_active:
+        draft = replace(draft, refusal="disabled")
+    return services.post(draft)
+
+
+def _to_nobody(services: Services, draft: Draft) -> Draft:
+    """Return the draft for an address without an account: nothing, or where the site wants it a mail that says so."""
+    if not services.settings.mail_unknown:
+        return replace(draft, refusal="unknown")
+    # The caps hold: there is no link that a stranger could be kept from.
+    return replace(draft, template="no_account", carries_link=False, to_stranger=True, holds_link=True)
 
 
 def show(services: Services, form: ResetForm) -> Outcome:

@@ -57,10 +57,17 @@ class Draft:
     is_returned: bool = False
     #: Whether an operator has named the recipient. Others only ever cause mails to the address of an account.
     by_operator: bool = False
+    #: Whether the address may be written to although it has no account (ACCOUNTFLOW_MAIL_UNKNOWN).
+    to_stranger: bool = False
     #: Whether the address holds a live link of this purpose, so that a cap harms nobody.
     holds_link: bool = True
     locale: str | None = None
     context: Mapping[str, Any] | None = None
+
+    @property
+    def is_addressed(self) -> bool:
+        """Whether the address may be kept, to write to it."""
+        return self.account is not None or self.by_operator or self.to_stranger
 
 
 @dataclass(frozen=True)
@@ -184,7 +191,7 @@ class Outbox:
             "token_id": link_id if draft.carries_link else None,
             "template": draft.template,
             # Only what is to be mailed holds an address: the one that the account has stored, or an operator's.
-            "to_addr": draft.address.email if dropped is None and (account is not None or draft.by_operator) else None,
+            "to_addr": draft.address.email if dropped is None and draft.is_addressed else None,
             "to_key": to_key,
             "slot": None,
             "locale": draft.locale,

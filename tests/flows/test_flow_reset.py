@@ -108,6 +108,53 @@ def test_each_address_gets_the_mail_that_fits_it(bench: Bench) -> None:
     ]
 
 
+@pytest.fixture
+def telling(make_bench: Callable[..., Bench]) -> Bench:
+    """Services that answer a request for an unknown address by mail."""
+    return make_bench(mail_unknown=True)
+
+
+def test_a_stranger_is_told_that_there_is_no_account(telling: Bench) -> None:
+    """Where the site wants it, an address without an account is mailed that it has none, and no link."""
+    populate(telling)
+    before = len(telling.mails)
+
+    for email in CLASSES.values():
+        telling.request_reset(email=email)
+
+    assert [(mail.template, mail.to, mail.reason) for mail in telling.mails[before:]] == [
+        ("reset", CLASSES["V"], None),
+        ("no_account", CLASSES["U"], None),
+        ("reset", CLASSES["P"], None),
+        ("reset", None, "disabled"),
+    ]
+    [told_of] = [mail for mail in telling.rows("mail") if mail.template == "no_account"]
+    assert (told_of.token_id, told_of.user_id) == (None, None)
+
+
+def test_RST_03_telling_strangers_runs_the_same_statements(telling: Bench) -> None:
+    """Also where strangers are told, every address gets the same answer by the same statements."""
+    populate(telling)
+    ran = set()
+    answers = set()
+
+    for email in CLASSES.values():
+        with telling.statements() as statements:
+            answers.add(told(email, telling.request_reset, email=email))
+        ran.add(tuple(statements))
+
+    assert (len(ran), len(answers)) == (1, 1)
+
+
+def test_a_stranger_is_told_three_times_an_hour(telling: Bench) -> None:
+    """Nobody can fill a stranger's mailbox: the caps hold, although the address has no link."""
+    for _ in range(4):
+        telling.request_reset(email="una@example.com")
+        telling.clock.tick(61)
+
+    assert [mail.reason for mail in telling.mails] == [None, None, None, "capped"]
+
+
 def test_MAI_06_the_mail_goes_to_the_stored_address(member: Bench) -> None:
     """Whatever spelling a request uses, the mail goes to the address as its owner typed it."""
     member.alter(email="Vic@example.com")
