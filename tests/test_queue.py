@@ -133,17 +133,6 @@ def test_two_workers(rows: Rows) -> None:
     assert Counter(got) == Counter(wanted)
 
 
-def test_renewed_lease(rows: Rows, queue: Queue) -> None:
-    """A renewed lease lasts as long as a new one."""
-    mail = rows.mail()
-    [waiting] = queue.claim(NOW)
-
-    renewed = queue.renew(waiting, NOW + 50 * SECOND)
-
-    assert renewed
-    assert aware(rows.stored(mail).lease_until) == NOW + 50 * SECOND + LEASE
-
-
 def test_sent(rows: Rows, queue: Queue) -> None:
     """A mail that was sent says when, and keeps no old error."""
     mail = rows.mail(last_error="421 later")
@@ -187,7 +176,7 @@ def test_given_up(mark: str, state: str, rows: Rows, queue: Queue) -> None:
 
 
 def test_marks_need_the_lease(rows: Rows, queue: Queue) -> None:
-    """Whoever slept through the lease can neither renew nor mark nor release what another worker holds now."""
+    """Whoever slept through the lease can neither mark nor release what another worker holds now."""
     mail = rows.mail()
     [sleeper] = queue.claim(NOW)
     later = NOW + LEASE + SECOND
@@ -195,7 +184,6 @@ def test_marks_need_the_lease(rows: Rows, queue: Queue) -> None:
     before = rows.stored(mail)
 
     answers = [
-        queue.renew(sleeper, later),
         queue.sent(sleeper, later),
         queue.defer(sleeper, "why", later),
         queue.bury(sleeper, "why"),
@@ -203,7 +191,7 @@ def test_marks_need_the_lease(rows: Rows, queue: Queue) -> None:
     ]
     queue.release([sleeper], later)
 
-    assert answers == [False] * 5
+    assert answers == [False] * 4
     assert rows.stored(mail) == before
 
 

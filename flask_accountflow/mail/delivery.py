@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -20,6 +21,10 @@ _log = logging.getLogger("accountflow.mail")
 
 _BATCH = 20
 
+# A mail is only begun while its lease has 45 of its 60 seconds: enough for the longest send, with 15 to spare for
+# machines whose clocks differ. What was claimed earlier is claimed anew, and its link looked at again.
+_FRESH = timedelta(seconds=15)
+
 # Seconds until the next try; the last one repeats until the mail expires.
 _BACKOFF = (5, 30, 120, 600, 1800)
 
@@ -31,8 +36,9 @@ class _Ending(Exception):
 class Deliverer:
     """Delivers what is due: at least once, and a second time only with the same Message-ID and link.
 
-    ``senders`` is for whoever runs it in threads; ``deadline`` is how long one mail may take in
-    seconds, whatever the server does. It must be well below the lease of the queue.
+    ``senders`` is for whoever runs it in threads, which share what they have claimed: one that hangs holds up
+    no other mail. ``deadline`` is how long one mail may take in seconds, whatever the server does. It must be
+    well below the lease of the queue.
     """
 
     def __init__(
@@ -52,6 +58,9 @@ class Deliverer:
         self._clock = clock
         self._emit = emit
         self._deadline = deadline
+        # By process id: a forked child must not send what its parent has claimed. setdefault() needs no lock,
+        # which a thread of the parent might have held.
+        self._hands: dict[int, _Hand] = {}
 
     def deliver_due(self, limit: int | None = None, stop: threading.Event | None = None) -> int:
         """Deliver until nothing is due, and return how many mails were handled.
@@ -60,14 +69,26 @@ class Deliverer:
         finished, the others are given back), and when the server cannot be reached.
         """
         halt = stop if stop is not None else threading.Event()
-        handled = 0
-        while not halt.is_set() and (limit is None or handled < limit):
-            size = _BATCH if limit is None else min(_BATCH, limit - handled)
-            batch = self._queue.claim(self._clock(), size)
-            tried = self._deliver(batch, halt)
-            handled += tried
-            if not batch or tried < len(batch):
-                break
+        hand = self._hands.setdefault(os.getpid(), _Hand(self._queue))
+        handled, later = 0, None
+        try:
+            with _Line(self._transport, self._deadline) as line:
+                while not halt.is_set() and (limit is None or handled < limit):
+                    mail = hand.take(self._clock(), _BATCH if limit is None else min(_BATCH, limit - handled))
+                    if mail is None:
+                        break
+                    try:
+                        fault = self._deliver(line, mail)
+                    except _Ending:  # pragma: no cover - only seen by a process that ends, and not in each of its ends
+                        hand.put_back(mail)
+                        break
+                    handled += 1
+                    if isinstance(fault, Unreachable):
+                        later = self._clock() + timedelta(seconds=_BACKOFF[0])
+                        break
+        finally:
+            # Those were not tried: their own count of attempts has not begun.
+            hand.give_back(later)
         return handled
 
     def send_now(self, template: str, to_addr: str) -> MailFault | None:
@@ -88,13 +109,13 @@ class Deliverer:
             link=None,
         )
         try:
-            with self._transport.connect() as connection:
-                letter = self._render(mail)
-                # As a mail of the outbox has it, and not of the recipient's domain, which looks forged.
-                message_id = f"{letter.message_id}@{letter.sender.rpartition('@')[2]}"
-                return self._send(connection, replace(letter, message_id=message_id))
-        except Exception as error:  # whatever a transport or a template of the app raises
+            letter = self._render(mail)
+        except Exception as error:  # a template of the app may raise anything
             return MailDeferred(_reason(error))
+        # As a mail of the outbox has it, and not of the recipient's domain, which looks forged.
+        message_id = f"{letter.message_id}@{letter.sender.rpartition('@')[2]}"
+        with _Line(self._transport, self._deadline) as line:
+            return line.send(replace(letter, message_id=message_id))
 
     def pause(self, longest: float) -> float:
         """Return for how many seconds nothing will be due: at least 1, at most ``longest``."""
@@ -103,44 +124,12 @@ class Deliverer:
             return longest
         return max(1.0, min(longest, (due - self._clock()).total_seconds()))
 
-    def _deliver(self, batch: list[Waiting], halt: threading.Event) -> int:
-        """Handle the mails of a batch and return how many were tried."""
-        todo = deque(batch)
-        is_reachable = True
-        try:
-            while todo and is_reachable and not halt.is_set():
-                is_reachable = self._deliver_connected(todo, halt)
-        finally:
-            # Those were not tried: their own count of attempts has not begun.
-            later = None if is_reachable else self._clock() + timedelta(seconds=_BACKOFF[0])
-            self._queue.release(list(todo), later)
-        return len(batch) - len(todo)
-
-    def _deliver_connected(self, todo: deque[Waiting], halt: threading.Event) -> bool:
-        """Handle mails until the connection is of no more use, and return whether the server was reached."""
-        with ExitStack() as stack:
-            try:
-                connection = stack.enter_context(self._transport.connect())
-            except Exception as error:  # whatever a transport of the app raises
-                self._defer(todo.popleft(), _reason(error))
-                return False
-            while todo and not halt.is_set():
-                mail = todo.popleft()
-                try:
-                    fault = self._deliver_one(connection, mail)
-                except _Ending:  # pragma: no cover - only seen by a process that ends, and not in each of its ends
-                    todo.appendleft(mail)
-                    return False
-                if isinstance(fault, MailDeferred):
-                    return not isinstance(fault, Unreachable)
-        return True
-
-    def _deliver_one(self, connection: Connection, mail: Waiting) -> MailFault | None:
+    def _deliver(self, line: _Line, mail: Waiting) -> MailFault | None:
         """Handle one mail and return why it was not handed over, if the transport is why."""
         letter = self._prepare(mail)
         if letter is None:
             return None
-        fault = self._send(connection, letter)
+        fault = line.send(letter)
         if fault is None:
             self._note_sent(mail)
         elif isinstance(fault, MailRejected):
@@ -151,11 +140,7 @@ class Deliverer:
 
     def _prepare(self, mail: Waiting) -> Letter | None:
         """Return the letter, or None when there is nothing to be sent now."""
-        now = self._clock()
-        if not self._queue.renew(mail, now):
-            _log.info("Mail %s was taken over by another worker.", mail.id)
-            return None
-        obstacle = _obstacle(mail, now)
+        obstacle = _obstacle(mail, self._clock())
         if obstacle is not None:
             self._end(self._queue.drop, mail, obstacle)
             return None
@@ -165,24 +150,6 @@ class Deliverer:
             _log.exception("Mail %s (%s) could not be rendered.", mail.id, mail.template)
             self._defer(mail, _reason(error))
             return None
-
-    def _send(self, connection: Connection, letter: Letter) -> MailFault | None:
-        # Time-outs of a socket are no bound: each byte of a server that drips starts them anew.
-        watchdog = threading.Timer(self._deadline, connection.abort)
-        watchdog.daemon = True
-        try:
-            watchdog.start()
-        except RuntimeError:  # pragma: no cover - Python 3.12 and later start no thread while they end
-            raise _Ending from None
-        try:
-            connection.send(letter)
-        except MailFault as fault:
-            return fault
-        except Exception as error:  # a transport of the app may raise anything
-            return MailDeferred(_reason(error))
-        finally:
-            watchdog.cancel()
-        return None
 
     def _note_sent(self, mail: Waiting) -> None:
         if self._queue.sent(mail, self._clock()):
@@ -210,6 +177,98 @@ class Deliverer:
     def _tell(self, event: str, mail: Waiting, **more: str) -> None:
         user_id = None if mail.user is None else mail.user.get_id()
         self._emit(event, at=self._clock(), user_id=user_id, mail_id=mail.id, template=mail.template, **more)
+
+
+class _Hand:
+    """The mails that the senders of one process have claimed and not begun."""
+
+    def __init__(self, queue: Queue) -> None:
+        self._queue = queue
+        self._mails: deque[Waiting] = deque()
+        self._claimed_at: datetime | None = None
+        self._lock = threading.Lock()
+
+    def take(self, now: datetime, size: int) -> Waiting | None:
+        """Return the next mail, of a new claim of up to ``size`` mails where it must be; None when nothing is due."""
+        with self._lock:
+            if self._mails and not self._is_fresh(now):
+                self._release(None)
+            if not self._mails:
+                self._mails.extend(self._queue.claim(now, size))
+                self._claimed_at = now
+            return self._mails.popleft() if self._mails else None
+
+    def _is_fresh(self, now: datetime) -> bool:
+        """Tell whether a send that begins now ends within the lease. Not after a clock went back, either."""
+        return self._claimed_at is not None and timedelta(0) <= now - self._claimed_at < _FRESH
+
+    def put_back(self, mail: Waiting) -> None:  # pragma: no cover - see _Ending
+        """Take back a mail that was taken and not begun."""
+        with self._lock:
+            self._mails.appendleft(mail)
+
+    def give_back(self, later: datetime | None) -> None:
+        """Leave the mails to whoever claims them next, at once or from ``later`` on."""
+        with self._lock:
+            self._release(later)
+
+    def _release(self, later: datetime | None) -> None:
+        mails = list(self._mails)
+        self._mails.clear()
+        self._queue.release(mails, later)
+
+
+class _Line:
+    """The connection of one sender: opened by its first letter, and anew after a fault."""
+
+    def __init__(self, transport: Transport, deadline: float) -> None:
+        self._transport = transport
+        self._deadline = deadline
+        self._stack = ExitStack()
+        self._connection: Connection | None = None
+
+    def __enter__(self) -> _Line:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def send(self, letter: Letter) -> MailFault | None:
+        """Hand a letter over and return why it was not, if it was not."""
+        try:
+            if self._connection is None:
+                self._connection = self._stack.enter_context(self._transport.connect())
+        except Exception as error:  # whatever a transport of the app raises
+            return Unreachable(_reason(error))
+        fault = self._send(self._connection, letter)
+        if isinstance(fault, MailDeferred):
+            self._close()
+        return fault
+
+    def _send(self, connection: Connection, letter: Letter) -> MailFault | None:
+        # Time-outs of a socket are no bound: each byte of a server that drips starts them anew.
+        watchdog = threading.Timer(self._deadline, connection.abort)
+        watchdog.daemon = True
+        try:
+            watchdog.start()
+        except RuntimeError:  # pragma: no cover - Python 3.12 and later start no thread while they end
+            raise _Ending from None
+        try:
+            connection.send(letter)
+        except MailFault as fault:
+            return fault
+        except Exception as error:  # a transport of the app may raise anything
+            return MailDeferred(_reason(error))
+        finally:
+            watchdog.cancel()
+        return None
+
+    def _close(self) -> None:
+        self._connection = None
+        try:
+            self._stack.close()
+        except Exception:  # a transport of the app may raise anything; what became of its letters is known by now
+            _log.exception("The connection for mails could not be closed.")
 
 
 def _obstacle(mail: Waiting, now: datetime) -> str | None:

@@ -23,7 +23,7 @@ from .unit import is_transient
 
 PENDING, SENT, FAILED, DROPPED = "pending", "sent", "failed", "dropped"
 
-#: Twice the time that a send may take: whoever has just renewed cannot be overtaken while sending.
+#: Twice the time that a send may take: whoever begins one in the lease's first half cannot be overtaken.
 LEASE = timedelta(seconds=60)
 
 _TRIES = 4  # to claim: several workers may reach for the same mails at once
@@ -112,7 +112,6 @@ class Queue:
         update = sa.update(mail).where(*is_mine)
         reason: Any = sa.bindparam("reason")
         at: Any = sa.bindparam("at", type_=mail.c.next_attempt_at.type)
-        self._renew = update.values(lease_until=sa.bindparam("until"))
         free = update.values(lease_id=None, lease_until=None)
         # The address of somebody without an account goes with the mail: no deletion of an account would take it.
         over = free.values(to_addr=sa.case((mail.c.user_id.is_not(None), mail.c.to_addr)))
@@ -158,10 +157,6 @@ class Queue:
             users = session.scalars(self._users, {"users": list(keys)}).unique().all()
             session.expunge_all()
         return {sa.inspect(user).identity[0]: user for user in users}
-
-    def renew(self, waiting: Waiting, now: datetime) -> bool:
-        """Start the lease anew; False when the mail is no longer ours and must not be sent."""
-        return self._mark(self._renew, waiting, until=now + LEASE)
 
     def sent(self, waiting: Waiting, now: datetime) -> bool:
         """Note that the mail was handed over."""

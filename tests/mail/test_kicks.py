@@ -332,6 +332,38 @@ os.waitpid(pid, 0)
     assert end < 4.5
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork()")
+def test_fork_in_the_midst(world: World, tmp_path: Path) -> None:
+    """A child that is forked while its parent delivers sends nothing of what the parent has claimed."""
+    for _ in range(3):
+        world.rows.mail()
+    script = """
+children = []
+
+def fork(letter):
+    if not children:
+        children.append(os.fork())
+        if not children[0]:
+            os._exit(deliverer.deliver_due())
+
+deliverer._transport.during = fork
+handled = deliverer.deliver_due()
+print(handled, os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1]))
+"""
+    prelude = """
+class Forking(FileTransport):
+    def send(self, letter):
+        self.during(letter)
+        super().send(letter)
+
+deliverer._transport = Forking(deliverer._transport._path)
+"""
+
+    _, log = run(prelude + script + "assert (handled, len(children)) == (3, 1)", world, tmp_path)
+
+    assert [line.split()[0] for line in log.splitlines() if " by " in line] == ["1", "2", "3"]
+
+
 def test_exit(world: World, tmp_path: Path) -> None:
     """A process that ends finishes its mails in hand and gives the others back."""
     for _ in range(60):
