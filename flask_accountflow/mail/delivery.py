@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import NamedTuple
 from uuid import uuid4
 
 from ..errors import MailDeferred, MailFault, MailRejected
@@ -27,6 +28,13 @@ _FRESH = timedelta(seconds=15)
 
 # Seconds until the next try; the last one repeats until the mail expires.
 _BACKOFF = (5, 30, 120, 600, 1800)
+
+
+class Handover(NamedTuple):
+    """What came of a mail: why it was not handed over, or None, and what the transport tells of each step."""
+
+    fault: MailFault | None
+    steps: tuple[str, ...]
 
 
 class _Ending(Exception):
@@ -91,8 +99,8 @@ class Deliverer:
             hand.give_back(later)
         return handled
 
-    def send_now(self, template: str, to_addr: str) -> MailFault | None:
-        """Send a mail without a link that is in no outbox, and return why it was not handed over, if it was not."""
+    def send_now(self, template: str, to_addr: str) -> Handover:
+        """Send a mail without a link that is in no outbox, and return what came of it."""
         now, lease_id = self._clock(), uuid4()
         mail = Waiting(
             id=0,
@@ -111,11 +119,12 @@ class Deliverer:
         try:
             letter = self._render(mail)
         except Exception as error:  # a template of the app may raise anything
-            return MailDeferred(_reason(error))
+            return Handover(MailDeferred(_reason(error)), ())
         # As a mail of the outbox has it, and not of the recipient's domain, which looks forged.
         message_id = f"{letter.message_id}@{letter.sender.rpartition('@')[2]}"
         with _Line(self._transport, self._deadline) as line:
-            return line.send(replace(letter, message_id=message_id))
+            fault = line.send(replace(letter, message_id=message_id))
+        return Handover(fault, line.steps)
 
     def pause(self, longest: float) -> float:
         """Return for how many seconds nothing will be due: at least 1, at most ``longest``."""
@@ -226,6 +235,12 @@ class _Line:
         self._deadline = deadline
         self._stack = ExitStack()
         self._connection: Connection | None = None
+        self._last: Connection | None = None
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """What the transport tells of the last letter, step by step. Empty when it tells nothing."""
+        return tuple(getattr(self._last, "steps", ()))
 
     def __enter__(self) -> _Line:
         return self
@@ -237,7 +252,7 @@ class _Line:
         """Hand a letter over and return why it was not, if it was not."""
         try:
             if self._connection is None:
-                self._connection = self._stack.enter_context(self._transport.connect())
+                self._last = self._connection = self._stack.enter_context(self._transport.connect())
         except Exception as error:  # whatever a transport of the app raises
             return Unreachable(_reason(error))
         fault = self._send(self._connection, letter)

@@ -512,13 +512,22 @@ def test_now(world: World) -> None:
     letters: list[Letter] = []
     world.wire.during = letters.append
 
-    fault = world.deliverer().send_now("test", "Una@example.net")
+    fault, steps = world.deliverer().send_now("test", "Una@example.net")
 
-    assert fault is None
+    assert (fault, steps) == (None, ())
     assert [(letter.template, letter.to, letter.date) for letter in letters] == [("test", "Una@example.net", NOW)]
     assert world.states(waiting) == ["pending"]
     assert world.queue.counts() == {"pending": 1, "sent": 0, "failed": 0, "dropped": 0}
     assert world.events == []
+
+
+@pytest.mark.parametrize("fault", [None, MailRejected("550 no")])
+def test_now_step_by_step(world: World, fault: Exception | None) -> None:
+    """What the connection tells of its steps comes back with what came of the mail."""
+    world.wire.faults = {} if fault is None else {"test": fault}
+    world.wire.steps = ["RCPT TO: 250 OK"]  # type: ignore[attr-defined]
+
+    assert world.deliverer().send_now("test", "una@example.net") == (fault, ("RCPT TO: 250 OK",))
 
 
 def test_now_twice(world: World) -> None:
@@ -549,7 +558,7 @@ def test_now_fault(world: World, place: str, fault: Exception, kind: type[Except
     """Whatever keeps a mail from being handed over now is returned with its reason, and not raised."""
     world.wire.faults[place] = fault
 
-    found = world.deliverer().send_now("test", "una@example.net")
+    found = world.deliverer().send_now("test", "una@example.net").fault
 
     assert isinstance(found, kind)
     assert str(found) == reason
@@ -558,7 +567,7 @@ def test_now_fault(world: World, place: str, fault: Exception, kind: type[Except
 
 def test_now_broken_template(world: World) -> None:
     """A template that cannot be rendered is a fault like any other."""
-    found = world.deliverer().send_now("broken", "una@example.net")
+    found = world.deliverer().send_now("broken", "una@example.net").fault
 
     assert isinstance(found, MailDeferred)
     assert str(found).startswith("LookupError: ")
@@ -574,7 +583,7 @@ def test_now_deadline(world: World) -> None:
 
     world.wire.during = hang
     started = time.monotonic()
-    found = world.deliverer(deadline=0.1).send_now("test", "una@example.net")
+    found = world.deliverer(deadline=0.1).send_now("test", "una@example.net").fault
 
     assert 0.1 <= time.monotonic() - started < 2
     assert str(found) == "time-out"
