@@ -9,17 +9,22 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import bcrypt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import flask_accountflow
 from flask_accountflow.errors import FieldFault, Refusal
 from flask_accountflow.passwords import BcryptHasher, HashGate, PasswordPolicy
 
 OLD = ("2025", "o" * 32)
 NEW = ("2026", "n" * 32)
+
+DATA = Path(flask_accountflow.__file__).parent / "data"
+LISTED = [line for line in (DATA / "common_passwords.txt").read_text("utf-8").splitlines() if not line.startswith("# ")]
 
 
 @pytest.fixture
@@ -383,6 +388,28 @@ class TestPolicy:
         assert self.policy.fault(password) == FieldFault(
             "password", "too_common", "This password is easy to guess. Use a few unrelated words."
         )
+
+    @pytest.mark.parametrize("password", ["1q2w3e4r5t6y", "1Q2W3E4R5T6Y", "ManchesterUnited", "administrator"])
+    def test_PWD_04_common_passwords_are_refused(self, password: str) -> None:
+        """What many people have used is too common, whatever its case; as a part of something longer it is not."""
+        assert code(self.policy.fault(password)) == "too_common"
+        assert self.policy.fault(f"{password} and more") is None
+        assert self.policy.fault(f"more of {password}") is None
+
+    def test_PWD_04_every_common_password_is_refused(self) -> None:
+        """Nothing of the list is accepted, from the shortest that a site may allow to the longest."""
+        policy = PasswordPolicy(min_length=8)
+
+        accepted = [password for password in LISTED if policy.fault(password.upper()) is None]
+
+        assert accepted == []
+
+    def test_the_list_is_in_order(self) -> None:
+        """The list is long, sorted, without repeats, in lower case, and of passwords that could be allowed at all."""
+        assert len(LISTED) > 10_000
+        assert sorted(set(LISTED)) == LISTED
+        assert {password for password in LISTED if password != password.casefold() or len(password) < 8} == set()
+        assert {"password1", "liverpool", "iloveyou", "q1w2e3r4t5y6"} <= set(LISTED)
 
     @pytest.mark.parametrize(
         "password",
