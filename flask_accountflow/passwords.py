@@ -187,7 +187,7 @@ class PasswordPolicy:
 
 @cache
 def _listed() -> str:
-    """Return the common passwords, each between line breaks: one search in 160 KB (37 µs) and no set of 16,000 strings."""
+    """Return the common passwords, each between line breaks: to search 160 KB takes 37 µs, and no set of strings."""
     return (Path(__file__).parent / "data" / "common_passwords.txt").read_text(encoding="utf-8")
 
 

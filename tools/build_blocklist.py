@@ -1,10 +1,11 @@
 """Build the list of common passwords that new passwords are compared with.
 
-``python tools/build_blocklist.py`` fetches two published lists with pip, in the versions that are pinned here, and writes
-``flask_accountflow/data/common_passwords.txt``. ``--check`` writes nothing, and exits with 1 when the file differs.
+``python tools/build_blocklist.py`` fetches two published lists with pip, in the versions that are pinned here,
+and writes ``flask_accountflow/data/common_passwords.txt``. ``--check`` writes nothing, and exits with 1 when the
+file differs.
 
-The lists are that of zxcvbn (30,000 passwords by frequency, from breaches of many sites) and that of Django (20,000, by the
-Have I Been Pwned corpus). Kept is what has 8 or more code points, the least that ACCOUNTFLOW_PASSWORD_MIN_LENGTH allows.
+The lists are those of zxcvbn (30,000 passwords) and of Django (20,000). Kept is what has 8 or more code points,
+the least that ACCOUNTFLOW_PASSWORD_MIN_LENGTH allows.
 """
 
 from __future__ import annotations
