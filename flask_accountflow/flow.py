@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal, TypeVar
@@ -15,7 +16,8 @@ from typing import Any, Literal, TypeVar
 from wtforms import Form
 
 from .access_tokens import AccessTokens
-from .errors import PROBLEMS, Problem
+from .errors import PROBLEMS, InvalidToken, Problem, Refusal
+from .identity import Address
 from .link_addresses import LinkAddresses
 from .passwords import Hasher, PasswordPolicy
 from .rules import DAY
@@ -24,8 +26,8 @@ from .store import Store
 from .store.accounts import Account
 from .store.outbox import RETURNED, Draft, Posted
 from .store.sessions import API, BROWSER, Login
-from .throttle import Throttle
-from .tokens import Links, RefreshTokens
+from .throttle import Reservation, Throttle
+from .tokens import Devices, Links, RefreshTokens
 
 T = TypeVar("T")
 
@@ -41,6 +43,8 @@ class Visit:
     locale: str | None = None
     #: A secret of this browser, by which a link finds out whether it comes back to where it was asked for.
     nonce: str | None = None
+    #: What this browser keeps of its last login, not yet read.
+    device: str | None = None
     #: The login that this visit shows, not yet looked up.
     login_id: uuid.UUID | None = None
     #: Who it is, where an action needs a login.
@@ -63,6 +67,7 @@ class Services:
     addresses: LinkAddresses
     access_tokens: AccessTokens
     refresh_tokens: RefreshTokens
+    devices: Devices
     throttle: Throttle
     clock: Callable[[], datetime]
     emit: Callable[..., None]
@@ -121,6 +126,19 @@ class Services:
     def locale_of(self, account: Account | None) -> str | None:
         """Return the language of a mail: its recipient's, or else the visitor's."""
         return account.locale if account is not None and account.locale else self.visit.locale
+
+    def reserve_login(self, address: Address) -> Reservation:
+        """Count a password that is tried for an address.
+
+        A browser that has logged in there before has a count of its own, which strangers cannot use up. When it has
+        used that up itself it is counted like any other. Raises a ``rate_limited`` :exc:`.Refusal`.
+        """
+        network = self.visit.network
+        if self.visit.device is not None:
+            with suppress(InvalidToken, Refusal):
+                device = self.devices.read(self.visit.device, address.key, self.clock())
+                return self.throttle.reserve(login=f"{address.key} {device}", login_ip=network)
+        return self.throttle.reserve(login=address.key, login_ip=network)
 
     def open_login(self, account: Account, *, remember: bool) -> SignIn:
         """Open a login for this visit: a session for a browser, a refresh family for a program."""

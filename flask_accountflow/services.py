@@ -22,7 +22,7 @@ from .mail.transports import Transport
 from .passwords import BcryptHasher, Hasher, PasswordPolicy
 from .settings import Settings
 from .throttle import Budget, LimitsThrottle, NoThrottle, Throttle
-from .tokens import Links, RefreshTokens, derive
+from .tokens import Devices, Links, RefreshTokens, derive
 
 Clock = Callable[[], datetime]
 
@@ -75,6 +75,7 @@ def build(
         addresses=LinkAddresses(links, settings),
         access_tokens=_access_tokens(settings),
         refresh_tokens=RefreshTokens(settings.secret_keys),
+        devices=Devices(settings.secret_keys),
         throttle=parts.throttle if parts.throttle is not None else _throttle(settings, derive(secret, "throttle")),
         clock=parts.clock,
         emit=lambda name, **payload: events.send(name, app, **payload),

@@ -14,7 +14,10 @@ from werkzeug.local import LocalProxy
 
 from .errors import InvalidToken
 from .flow import Services, SignIn
+from .redeem import address_of
+from .rules import DAY
 from .store.sessions import API, BROWSER, Login
+from .tokens import Devices
 
 _log = logging.getLogger("accountflow.sessions")
 
@@ -24,6 +27,9 @@ SID, CSRF, NONCE, EMAIL = "_accountflow_sid", "_accountflow_csrf", "_accountflow
 LINK = "_accountflow_link"
 #: Whose link was used, for the next page; it may be another account than the one that is logged in here.
 OWNER = "_accountflow_owner"
+
+#: The cookie of a browser that has logged in before.
+DEVICE = "accountflow_device"
 
 _CACHE = "accountflow.current"
 
@@ -159,6 +165,30 @@ def begin(sign_in: SignIn) -> None:
     session.permanent = sign_in.login.remember
     csrf_seed()
     request.environ.pop(_CACHE, None)
+    _know_again(sign_in)
+
+
+def _know_again(sign_in: SignIn) -> None:
+    """Let this browser be known by its next login, so that it need not share its tries with strangers."""
+    tools = services()
+    token = tools.devices.make(address_of(sign_in.account).key, tools.clock())
+
+    @after_this_request
+    def keep(response: Response) -> Response:
+        # As the app's session cookie is: where it is sent, and over what.
+        app = current_app._get_current_object()  # type: ignore[attr-defined]  # the interface wants the app itself
+        cookies = app.session_interface
+        response.set_cookie(
+            DEVICE,
+            token,
+            max_age=Devices.MAX_AGE_DAYS * DAY,
+            path=cookies.get_cookie_path(app),
+            domain=cookies.get_cookie_domain(app),
+            secure=cookies.get_cookie_secure(app),
+            httponly=True,
+            samesite="Lax",
+        )
+        return response
 
 
 def _is_own(sign_in: SignIn) -> bool:

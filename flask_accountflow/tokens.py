@@ -21,12 +21,14 @@ from uuid import UUID
 from itsdangerous import BadData, TimestampSigner, URLSafeSerializer, URLSafeTimedSerializer
 
 from .errors import InvalidToken
+from .rules import DAY
 
 Key = str | bytes
 
 # A link has 83 characters, a refresh token about 90; the bound keeps junk away from the parsers.
 _LINK_MAX_LENGTH = 200
 _REFRESH_MAX_LENGTH = 200
+_DEVICE_MAX_LENGTH = 200
 
 # Bytes of a row's id.
 _ID_LENGTH = 16
@@ -123,6 +125,42 @@ class RefreshTokens:
         raise InvalidToken
 
 
+class Devices:
+    """Makes and reads what a browser keeps of a login: a proof that somebody has logged in there to this address.
+
+    It opens nothing; guesses from there are counted apart. ``keys`` are the application's secrets, newest last.
+    """
+
+    #: For how many days a browser is known after a login. With each login they begin anew.
+    MAX_AGE_DAYS = 180
+
+    def __init__(self, keys: Sequence[Key]) -> None:
+        checked = checked_keys(keys)
+        self._digest_key = derive(checked[-1], "device")
+        self._serializer = URLSafeSerializer(checked, salt="flask-accountflow.device", signer_kwargs=dict(_SIGNING))
+
+    def make(self, address_key: str, now: datetime) -> str:
+        """Return the token of a browser that has just logged in. It holds no address, only a keyed digest of it."""
+        nonce = secrets.token_bytes(_ID_LENGTH)
+        return _text(self._serializer.dumps([self._digest(address_key), _encode(nonce), _day(now)]))
+
+    def read(self, token: str, address_key: str, now: datetime) -> str:
+        """Return what the browser is counted under. Raises :exc:`.InvalidToken` unless it knows this address."""
+        check_spelling(token, parts=2, max_length=_DEVICE_MAX_LENGTH)
+        try:
+            found = self._serializer.loads(token)
+        except BadData:
+            raise InvalidToken from None
+        match found:
+            case [str(digest), str(nonce), int(day)] if 0 <= _day(now) - day < self.MAX_AGE_DAYS:
+                if hmac.compare_digest(digest, self._digest(address_key)):
+                    return nonce
+        raise InvalidToken
+
+    def _digest(self, address_key: str) -> str:
+        return _encode(hmac.digest(self._digest_key, address_key.encode(), "sha256")[:_ID_LENGTH])
+
+
 class _FixedTimeSigner(TimestampSigner):
     def __init__(self, *args: Any, timestamp: int, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -130,6 +168,10 @@ class _FixedTimeSigner(TimestampSigner):
 
     def get_timestamp(self) -> int:
         return self._timestamp
+
+
+def _day(moment: datetime) -> int:
+    return unix_seconds(moment) // DAY
 
 
 def _as_bytes(key: Key) -> bytes:

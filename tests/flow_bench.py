@@ -42,7 +42,7 @@ from flask_accountflow.passwords import BcryptHasher, PasswordPolicy
 from flask_accountflow.settings import Settings
 from flask_accountflow.store.sessions import API, Login
 from flask_accountflow.throttle import NoThrottle
-from flask_accountflow.tokens import Links, RefreshTokens, derive
+from flask_accountflow.tokens import Devices, Links, RefreshTokens, derive
 
 START = datetime.datetime(2026, 11, 21, 8, 30, 0, tzinfo=datetime.timezone.utc)
 SECRET = "0123456789abcdef0123456789abcdef"
@@ -194,6 +194,7 @@ class Bench:
             addresses=LinkAddresses(links, self.settings),
             access_tokens=AccessTokens(derived_keys([SECRET]), issuer="bench", audience="bench", max_age=900),
             refresh_tokens=RefreshTokens([SECRET]),
+            devices=Devices([SECRET]),
             emit=lambda name, **payload: self.events.append((name, payload)),
             kick=self._count_kick,
             own=True,

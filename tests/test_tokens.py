@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import hashlib
 import hmac
@@ -22,7 +23,7 @@ from jwt_tools import ALGORITHMS, encoded, pem
 from flask_accountflow.access_tokens import AccessTokens, derived_keys, paired_keys
 from flask_accountflow.errors import InvalidToken
 from flask_accountflow.jwt_keys import load
-from flask_accountflow.tokens import Links, RefreshTokens, derive, random_id
+from flask_accountflow.tokens import Devices, Links, RefreshTokens, derive, random_id
 
 KEY = "k" * 32
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=timezone.utc)
@@ -31,6 +32,7 @@ ALPHABET = string.ascii_letters + string.digits + "-_"
 
 LINKS = Links([KEY])
 REFRESH = RefreshTokens([KEY])
+DEVICES = Devices([KEY])
 
 LINK = LINKS.make("verify", ROW, NOW)
 REFRESH_TOKEN = REFRESH.make(ROW, 7)
@@ -40,8 +42,9 @@ READERS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "reset": (LINKS.make("reset", ROW, NOW), lambda token: LINKS.read("reset", token)),
     "refresh link": (LINKS.make("refresh", ROW, NOW), lambda token: LINKS.read("refresh", token)),
     "refresh": (REFRESH_TOKEN, REFRESH.read),
+    "device": (DEVICES.make("vic@example.com", NOW), lambda token: DEVICES.read(token, "vic@example.com", NOW)),
 }
-KINDS = ["verify", "refresh", "HS256", *ALGORITHMS]
+KINDS = ["verify", "refresh", "device", "HS256", *ALGORITHMS]
 
 
 def _add_access_tokens() -> None:
@@ -79,7 +82,7 @@ class TestKeys:
     @pytest.mark.parametrize("keys", ["k" * 32, b"k" * 32, [], [""], [KEY, b""]])
     def test_keys_are_a_list_of_secrets(self, keys: Any) -> None:
         """A string, whose letters would each be a key, and empty keys are refused."""
-        for make in (Links, RefreshTokens, derived_keys):
+        for make in (Links, RefreshTokens, Devices, derived_keys):
             with pytest.raises(ValueError, match="newest last"):
                 make(keys)
 
@@ -244,3 +247,60 @@ class TestRefreshTokens:
 
         with pytest.raises(InvalidToken):
             REFRESH.read(str(signer.dumps(payload)))
+
+
+class TestDevices:
+    def test_a_browser_is_known_for_the_address_it_logged_in_to(self) -> None:
+        """The token is read for its own address, and names this browser and no other."""
+        one, other = (DEVICES.make("vic@example.com", NOW) for _ in range(2))
+
+        found = {DEVICES.read(token, "vic@example.com", NOW) for token in (one, other)}
+
+        assert len(found) == 2
+        with pytest.raises(InvalidToken):
+            DEVICES.read(one, "bob@example.com", NOW)
+
+    @pytest.mark.parametrize(("days", "is_known"), [(0, True), (179, True), (180, False), (-1, False)])
+    def test_a_browser_is_known_for_half_a_year(self, days: int, is_known: bool) -> None:
+        """After 180 days a browser is forgotten; one from the future is not known, either."""
+        token = DEVICES.make("vic@example.com", NOW)
+
+        try:
+            DEVICES.read(token, "vic@example.com", NOW + timedelta(days=days))
+        except InvalidToken:
+            assert not is_known
+        else:
+            assert is_known
+
+    def test_SES_02_the_token_holds_no_address(self) -> None:
+        """Whoever reads the cookie learns no address, and without the key cannot try addresses against it."""
+        token = DEVICES.make("vic@example.com", NOW)
+
+        payload = base64.urlsafe_b64decode(token.partition(".")[0] + "==")
+        plain = [hashlib.sha256(b"vic@example.com").digest()[:16], hashlib.md5(b"vic@example.com").digest()]
+
+        assert b"vic" not in payload
+        assert not [digest for digest in plain if base64.urlsafe_b64encode(digest).rstrip(b"=") in payload]
+        assert Devices(["o" * 32])._digest("vic@example.com") not in payload.decode()
+
+    def test_a_new_key_forgets_every_browser(self) -> None:
+        """After SECRET_KEY has changed nobody is known, and nothing fails."""
+        token = DEVICES.make("vic@example.com", NOW)
+
+        with pytest.raises(InvalidToken):
+            Devices([KEY, "n" * 32]).read(token, "vic@example.com", NOW)
+
+    @pytest.mark.parametrize("payload", [None, 7, [], ["a", "b"], ["a", "b", "c"], ["a", 1, 2], [1, "b", 2], {"a": 1}])
+    def test_a_signed_payload_of_another_form_is_refused(self, payload: Any) -> None:
+        """Even with our signature only a digest, a number of the browser and a day are read."""
+        signing = {"key_derivation": "hmac", "digest_method": hashlib.sha256}
+        signer = URLSafeSerializer(KEY, salt="flask-accountflow.device", signer_kwargs=signing)
+
+        with pytest.raises(InvalidToken):
+            DEVICES.read(str(signer.dumps(payload)), "vic@example.com", NOW)
+
+    @pytest.mark.parametrize("junk", ["", ".", "a.b", "x" * 5000, "WyJ.é", "\0.\0"])
+    def test_junk_is_refused(self, junk: str) -> None:
+        """Whatever a cookie holds, nothing else is raised."""
+        with pytest.raises(InvalidToken):
+            DEVICES.read(junk, "vic@example.com", NOW)

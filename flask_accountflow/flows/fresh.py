@@ -21,7 +21,7 @@ def run(services: Services, form: FreshForm) -> Outcome:
 
 def _check(services: Services, form: FreshForm, account: Account) -> None:
     address = address_of(account)
-    reservation = services.throttle.reserve(login=address.key, login_ip=services.visit.network)
+    reservation = services.reserve_login(address)
     try:
         (right,) = services.hasher.check(form.password.text, account.password_hash)
     except Exception:  # too busy: nothing was guessed

@@ -16,7 +16,7 @@ from .verify import queue_again
 def run(services: Services, form: LoginForm) -> Outcome:
     """Open a login. Who it is not learns one thing only: that this address and password do not fit."""
     address: Address = form.email.address
-    reservation = services.throttle.reserve(login=address.key, login_ip=services.visit.network)
+    reservation = services.reserve_login(address)
     try:
         account, right, tried = _check(services, address, form.password.text)
     except Exception:  # too busy, or a database that is away: nothing was guessed

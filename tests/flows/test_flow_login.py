@@ -399,6 +399,57 @@ def test_RAT_02_a_reset_by_mail_always_lets_the_owner_back(limited: Bench) -> No
     assert answer(limited.login, password=OTHER_PASSWORD) == "logged_in"
 
 
+def _known(bench: Bench, email: str = EMAIL) -> Visit:
+    """Return a visit of a browser that has logged in before."""
+    return replace(STRANGER, device=bench.services.devices.make(email, bench.clock.now))
+
+
+def test_RAT_02_a_known_browser_has_a_count_of_its_own(limited: Bench) -> None:
+    """Whatever strangers use up, a browser that has logged in before has all its tries, and then those of everybody."""
+    for _ in range(4):
+        answer(limited.login, password=WRONG_PASSWORD)
+    known = _known(limited)
+
+    answers = [answer(limited.login, password=WRONG_PASSWORD, visit=known) for _ in range(4)]
+    other = answer(limited.login, visit=_known(limited))
+
+    assert answers == ["invalid_credentials"] * 3 + ["rate_limited"]
+    assert (answer(limited.login), other) == ("rate_limited", "logged_in")
+
+
+def test_RAT_02_a_known_browser_that_has_used_up_its_tries_is_like_any_other(limited: Bench) -> None:
+    """Beyond its own tries it has everybody's, so that a reset by mail lets it in, too."""
+    known = _known(limited)
+    tries = [answer(limited.login, password=WRONG_PASSWORD, visit=known) for _ in range(7)]
+    limited.request_reset(email=EMAIL)
+    limited.reset(limited.token)
+
+    assert tries == ["invalid_credentials"] * 6 + ["rate_limited"]
+    assert answer(limited.login, password=OTHER_PASSWORD, visit=known) == "logged_in"
+
+
+def test_RAT_02_a_known_browser_is_known_to_its_address_alone(limited: Bench) -> None:
+    """Who has an account of his own gains no tries at another's; a forged or stale cookie gains nothing."""
+    own = _known(limited, CLASSES["L"])
+    forged = replace(STRANGER, device="WyJh.forged")
+    stale = _known(limited)
+    limited.clock.tick(181 * 86400)
+    for _ in range(3):
+        answer(limited.login, password=WRONG_PASSWORD)
+
+    assert {answer(limited.login, visit=visit) for visit in (own, forged, stale)} == {"rate_limited"}
+
+
+def test_RAT_05_a_known_browser_leaves_the_failures_of_strangers_counted(limited: Bench) -> None:
+    """The owner's login from a known browser gives those who guess no new tries."""
+    for _ in range(3):
+        answer(limited.login, password=WRONG_PASSWORD)
+
+    first = answer(limited.login, visit=_known(limited))
+
+    assert (first, answer(limited.login)) == ("logged_in", "rate_limited")
+
+
 def test_RAT_03_the_limit_tells_nothing(limited: Bench) -> None:
     """The tries that are left and the refusal are the same for every address."""
     answers = {tuple(told(email, limited.login, email, WRONG_PASSWORD) for _ in range(5)) for email in CLASSES.values()}

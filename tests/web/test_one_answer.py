@@ -234,6 +234,60 @@ def test_RAT_02_a_reset_by_mail_is_the_way_back(make_site: Callable[..., Site]) 
     assert site.program().login(KINDS["verified"], OTHER_PASSWORD).status_code == 200
 
 
+def test_RAT_02_a_browser_that_logged_in_before_is_let_in(make_site: Callable[..., Site]) -> None:
+    """While an address is throttled, its owner's browser still logs in, also after it was logged out and closed."""
+    site = make_site(LIMITED)
+    site.member(KINDS["verified"])
+    person = site.person()
+    person.login(KINDS["verified"])
+    person.logout()
+    person.client.delete_cookie("session")
+    for _ in range(4):
+        site.program().login(KINDS["verified"], "the wrong horse battery")
+
+    stranger = site.person().login(KINDS["verified"])
+    owner = person.login(KINDS["verified"])
+
+    assert (stranger.status_code, owner.status_code) == (429, 303)
+    assert person.get("/secret").status_code == 200
+
+
+def test_RAT_02_the_cookie_of_a_known_browser_opens_nothing(make_site: Callable[..., Site]) -> None:
+    """What makes a browser known is a cookie that no script reads, and that is no login."""
+    site = make_site(LIMITED)
+    site.member(KINDS["verified"])
+    person, thief = site.person(), site.person()
+    page = person.get("/auth/login")
+    # As the app's session cookie is. Only now: over http the browser would not send it back.
+    site.app.config.update(SESSION_COOKIE_SECURE=True, SESSION_COOKIE_PATH="/shop")
+    answer = person.submit(page, email=KINDS["verified"], password=PASSWORD)
+    site.app.config.update(SESSION_COOKIE_SECURE=False, SESSION_COOKIE_PATH=None)
+    [cookie] = [one for one in answer.headers.getlist("Set-Cookie") if one.startswith("accountflow_device=")]
+    value, *attributes = cookie.split("; ")
+
+    thief.client.set_cookie("accountflow_device", value.partition("=")[2])
+
+    wanted = {"Secure", "HttpOnly", "SameSite=Lax", "Path=/shop", "Max-Age=15552000"}
+    assert {one for one in attributes if not one.startswith("Expires=")} == wanted
+    assert thief.get("/secret").status_code == 303
+    assert thief.login(KINDS["verified"], "the wrong horse battery").status_code == 422
+
+
+@pytest.mark.parametrize("kind", ["person", "program"])
+def test_RAT_02_only_a_login_by_cookie_makes_a_browser_known(site: Site, kind: str) -> None:
+    """A refused login, a link and a program's pair leave no cookie of a known browser behind."""
+    site.member(KINDS["verified"])
+    visitor = getattr(site, kind)()
+
+    answers = [
+        visitor.login(KINDS["verified"], "the wrong horse battery"),
+        visitor.request_reset(email=KINDS["verified"]),
+        *([visitor.login(KINDS["verified"])] if kind == "program" else []),
+    ]
+
+    assert not [one for answer in answers for one in answer.headers.getlist("Set-Cookie") if "device" in one]
+
+
 def test_RAT_07_one_network_cannot_spray(make_site: Callable[..., Site]) -> None:
     """One network may fail so often over all addresses, and others are not in its way."""
     site = make_site({**LIMITED, "ACCOUNTFLOW_RATELIMIT_LOGIN_IP": "3/30 day"})
