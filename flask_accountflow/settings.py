@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, NamedTuple
 
-from . import jwt_keys, rules
+from . import jwt_keys, languages, rules
 from .rules import DAY, HOUR, MINUTE, Rate
 
 PREFIX = "ACCOUNTFLOW_"
@@ -44,6 +44,12 @@ class Settings:
     support_url: str | None = declare(None, rules.web_address, "Shown on every page and in every mail.", optional=True)
     stylesheets: tuple[str, ...] = declare(
         (), rules.several(rules.line), "Style sheets added after ours, in this order."
+    )
+    languages: tuple[str, ...] = declare(
+        ("en",),
+        languages.chosen,
+        f"The languages that pages and mails may be in, among {', '.join(map(repr, languages.LANGUAGES))}. "
+        "Who asks for none of yours gets the first.",
     )
 
     signup_enabled: bool = declare(True, rules.flag, "Whether strangers may create accounts.")
@@ -192,9 +198,9 @@ class Settings:
     mail_file: str = declare("mail.log", rules.line, "The file of the 'file' transport.")
     mail_kick: Any = declare(
         "thread",
-        rules.choice_or_callable("thread", "inline", "worker"),
+        rules.choice_or_callable("thread", "inline", "worker", "celery"),
         "What starts delivery after a commit: a thread of this process, the request itself, "
-        "only 'flask accountflow deliver', or a callable of yours.",
+        "only 'flask accountflow deliver', a worker of Celery, or a callable of yours.",
     )
     mail_timeout: int = declare(
         10, rules.whole(1, 30), "How long one step of an SMTP dialogue may take.", unit="seconds"
@@ -231,6 +237,13 @@ class Settings:
     )
     ratelimit_token_ip: tuple[Rate, ...] = declare(
         (Rate(20, MINUTE),), rules.rates, "Links and refresh tokens that did not work, per network."
+    )
+
+    notice_after_failures: int = declare(
+        5,
+        rules.whole(0, 1000),
+        "A login after so many wrong passwords is told to its owner by mail. 0: never.",
+        unit="tries",
     )
 
     first_admin_email: str | None = declare(

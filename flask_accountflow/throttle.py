@@ -51,9 +51,13 @@ class Reservation:
     """Tries that are counted already. As failures they stay counted; the first call of a method settles them.
 
     ``settle`` is called with what to do to every budget, or None for what each does on success.
+    ``failures`` says for each budget how many tries its longest window had counted before.
     """
 
-    def __init__(self, settle: Callable[[str | None], None] | None = None) -> None:
+    def __init__(
+        self, settle: Callable[[str | None], None] | None = None, failures: Mapping[str, int] | None = None
+    ) -> None:
+        self.failures: Mapping[str, int] = failures if failures is not None else {}
         self._settle = settle
 
     def succeed(self) -> None:
@@ -138,13 +142,14 @@ class LimitsThrottle:
             known = hmac.digest(self._key, f"{name}:{subject}".encode("utf-8", "surrogatepass"), "sha256").hex()
             for rate in budget.rates:
                 end = (int(now // rate.seconds) + 1) * rate.seconds
-                windows.append(_Window(f"{known}:{rate.seconds}:{end}", rate, end, budget.on_success))
+                windows.append(_Window(name, f"{known}:{rate.seconds}:{end}", rate, end, budget.on_success))
         return sorted(windows, key=lambda window: -window.rate.seconds)
 
 
 class _Window(NamedTuple):
-    """One counter: its name, its limit, and when it ends, in seconds since 1970."""
+    """One counter: its budget, its name, its limit, and when it ends, in seconds since 1970."""
 
+    budget: str
     name: str
     rate: Rate
     end: int
@@ -154,11 +159,14 @@ class _Window(NamedTuple):
 def _reserve(counters: Memory | Store, windows: list[_Window], share: int, now: float) -> Reservation:
     # Each is counted before it is compared: that is what holds against a volley. What is refused at one window
     # counts at no later one, or a volley would refuse itself.
+    failures: dict[str, int] = {}
     for number, window in enumerate(windows, 1):
-        if counters.incr(window.name, window.rate.seconds) > max(1, window.rate.count // share):
+        tries = counters.incr(window.name, window.rate.seconds)
+        failures.setdefault(window.budget, tries - 1)  # of the longest window, which comes first
+        if tries > max(1, window.rate.count // share):
             _settle(counters, windows[:number], "return")
             raise Refusal("rate_limited", extra={"retry_after": max(1, math.ceil(window.end - now))})
-    return Reservation(lambda how: _settle(counters, windows, how))
+    return Reservation(lambda how: _settle(counters, windows, how), failures)
 
 
 def _settle(counters: Memory | Store, windows: list[_Window], how: str | None) -> None:

@@ -8,7 +8,9 @@ from ..errors import Refusal
 from ..flow import Outcome, Services, SignIn
 from ..forms import LoginForm
 from ..identity import Address
+from ..redeem import address_of
 from ..store.accounts import Account
+from ..store.outbox import Draft
 from ..throttle import Reservation
 from .verify import queue_again
 
@@ -24,7 +26,7 @@ def run(services: Services, form: LoginForm) -> Outcome:
         raise
     if account is not None and right:
         reservation.succeed()
-        return _welcome(services, form, account)
+        return _welcome(services, form, account, reservation.failures.get("login", 0))
     if tried:
         _unverified(services, address, reservation)
     services.tell(
@@ -49,7 +51,7 @@ def _check(services: Services, address: Address, password: str) -> tuple[Account
     return account, False, tried
 
 
-def _welcome(services: Services, form: LoginForm, account: Account) -> Outcome:
+def _welcome(services: Services, form: LoginForm, account: Account, failures: int) -> Outcome:
     """Log in whoever gave the account's own password, or say what stands in the way."""
     if not account.is_active:
         raise Refusal("account_disabled")
@@ -58,8 +60,13 @@ def _welcome(services: Services, form: LoginForm, account: Account) -> Outcome:
     new_hash = None
     if account.password_hash is not None and services.hasher.needs_rehash(account.password_hash):
         new_hash = services.hasher.hash(form.password.text)
-    sign_in = services.unit(lambda: _open(services, account, remember=form.remember.data, new_hash=new_hash))
-    return Outcome("logged_in", go="after_login", next=form.next.data, sign_in=sign_in)
+
+    def work() -> SignIn:
+        sign_in = _open(services, account, remember=form.remember.data, new_hash=new_hash)
+        _warn(services, account, failures)
+        return sign_in
+
+    return Outcome("logged_in", go="after_login", next=form.next.data, sign_in=services.unit(work))
 
 
 def _open(services: Services, account: Account, *, remember: bool, new_hash: str | None) -> SignIn:
@@ -67,6 +74,22 @@ def _open(services: Services, account: Account, *, remember: bool, new_hash: str
         # Between reading and writing, the password or the account changed.
         raise Refusal("invalid_credentials")
     return services.open_login(account, remember=remember)
+
+
+def _warn(services: Services, account: Account, failures: int) -> None:
+    """Tell the owner of a login that came after many wrong passwords: it may have been guessed (ASVS 6.3.5)."""
+    limit = services.settings.notice_after_failures
+    if not limit or failures < limit:
+        return
+    services.notify(
+        Draft(
+            address=address_of(account),
+            account=account,
+            template="login_after_failures",
+            locale=services.locale_of(account),
+            context={**services.mail_context(), "failures": failures},
+        )
+    )
 
 
 def _unverified(services: Services, address: Address, reservation: Reservation | None) -> NoReturn:

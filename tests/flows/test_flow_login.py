@@ -399,6 +399,37 @@ def test_RAT_02_a_reset_by_mail_always_lets_the_owner_back(limited: Bench) -> No
     assert answer(limited.login, password=OTHER_PASSWORD) == "logged_in"
 
 
+@pytest.mark.parametrize(("limit", "failures", "is_told"), [(3, 2, False), (3, 3, True), (3, 4, True), (0, 4, False)])
+def test_LOG_15_a_login_after_failures_is_told(
+    make_bench: Callable[..., Bench], limit: int, failures: int, is_told: bool
+) -> None:
+    """A login that follows so many wrong passwords is mailed to its owner, once, and says how many there were."""
+    bench = make_bench(parts={"throttle": _throttle(login=9)}, notice_after_failures=limit)
+    bench.member()
+    for _ in range(failures):
+        answer(bench.login, password=WRONG_PASSWORD)
+    before = len(bench.mails)
+
+    answers = [answer(bench.login) for _ in range(2)]
+
+    told_of = [row for row in bench.rows("mail") if row.template == "login_after_failures"]
+    assert answers == ["logged_in"] * 2
+    assert [(row.to_addr, row.context["failures"], row.token_id) for row in told_of] == (
+        [(EMAIL, failures, None)] if is_told else []
+    )
+    assert len(bench.mails) - before == len(told_of)
+
+
+def test_LOG_15_failures_of_other_addresses_do_not_count(limited: Bench) -> None:
+    """A network's failures over other addresses are nothing to tell the owner of this one."""
+    for number in range(20):
+        answer(limited.login, f"u{number}@example.com", WRONG_PASSWORD)
+
+    limited.login()
+
+    assert not [row for row in limited.rows("mail") if row.template == "login_after_failures"]
+
+
 def _known(bench: Bench, email: str = EMAIL) -> Visit:
     """Return a visit of a browser that has logged in before."""
     return replace(STRANGER, device=bench.services.devices.make(email, bench.clock.now))
