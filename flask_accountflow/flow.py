@@ -16,7 +16,8 @@ from typing import Any, Literal, TypeVar
 from wtforms import Form
 
 from .access_tokens import AccessTokens
-from .errors import PROBLEMS, InvalidToken, Problem, Refusal
+from .breaches import unchecked
+from .errors import PROBLEMS, FieldFault, InvalidToken, Problem, Refusal
 from .identity import Address
 from .link_addresses import LinkAddresses
 from .passwords import Hasher, PasswordPolicy
@@ -73,6 +74,8 @@ class Services:
     emit: Callable[..., None]
     kick: Callable[[], None]
     on_signup: Callable[[Any, Form], None]
+    #: Whether a password is known from a breach. It answers in time, whatever it asks.
+    is_breached: Callable[[str], bool] = unchecked
     #: Names of the columns that the app's own sign-up form fills.
     host_fields: tuple[str, ...] = ()
     visit: Visit = Visit()
@@ -126,6 +129,13 @@ class Services:
     def locale_of(self, account: Account | None) -> str | None:
         """Return the language of a mail: its recipient's, or else the visitor's."""
         return account.locale if account is not None and account.locale else self.visit.locale
+
+    def password_fault(self, password: str, *, email: str | None) -> FieldFault | None:
+        """Return why a new password is refused, or None. Where it asks another service it does so last, and once."""
+        fault = self.policy.fault(password, email=email)
+        if fault is None and self.is_breached(password):
+            return FieldFault("password", "breached", "This password was in a data breach. Use another one.")
+        return fault
 
     def reserve_login(self, address: Address) -> Reservation:
         """Count a password that is tried for an address.

@@ -14,6 +14,7 @@ from wtforms import Form
 
 from . import events, jwt_keys, models, store
 from .access_tokens import AccessTokens, SigningKey, derived_keys, paired_keys
+from .breaches import BreachCheck, unchecked
 from .engines import Engines
 from .flow import Action, Services
 from .forms import SignupForm
@@ -43,6 +44,7 @@ class Parts:
     actions: Iterable[Action] | None = None
     signup_form: type[SignupForm] = SignupForm
     password_policy: PasswordPolicy | None = None
+    breach_check: Callable[[str], bool] | None = None
     on_signup: Callable[[Any, Form], None] | None = None
     clock: Clock = now
 
@@ -81,6 +83,7 @@ def build(
         emit=lambda name, **payload: events.send(name, app, **payload),
         kick=lambda: None,
         on_signup=parts.on_signup if parts.on_signup is not None else lambda user, form: None,
+        is_breached=BreachCheck(parts.breach_check) if parts.breach_check is not None else unchecked,
         host_fields=tuple(_host_fields(user_model, parts.signup_form)),
     )
 

@@ -59,6 +59,7 @@ FIELD_CODES = {
     "too_short",
     "too_long",
     "too_common",
+    "breached",
     "contains_email",
     "incorrect",
     "same_as_old",

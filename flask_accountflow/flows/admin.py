@@ -23,7 +23,7 @@ def create_user(services: Services, form: CreateUserForm) -> Outcome:
     """Create an account, verified or not. Without a password it is mailed a link to set one."""
     password = form.password.text
     if password:
-        fault = services.policy.fault(password, email=form.email.data)
+        fault = services.password_fault(password, email=form.email.data)
         if fault is not None:
             raise refused(form, [fault])
     password_hash = services.hasher.hash(password) if password else None

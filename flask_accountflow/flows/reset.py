@@ -98,7 +98,7 @@ def run(services: Services, form: ResetForm) -> Outcome:
 def _hash(services: Services, form: ResetForm, account: Account, reservation: Reservation) -> str:
     """Return the hash of the new password. Whatever is wrong with it, the link stays good."""
     try:
-        fault = services.policy.fault(form.password.text, email=account.email)
+        fault = services.password_fault(form.password.text, email=account.email)
         if fault is not None:
             raise refused(form, [fault])
         return services.hasher.hash(form.password.text)

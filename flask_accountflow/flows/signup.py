@@ -80,7 +80,7 @@ def _open_at_once(services: Services, form: SignupForm, fields: Mapping[str, Any
 def _checked_fields(services: Services, form: SignupForm) -> dict[str, Any]:
     """Return what the app's own fields hold, once nothing in the form breaks a rule or a column."""
     fields = host_values(form, services.host_fields)
-    fault = services.policy.fault(form.password.text, email=form.email.data)
+    fault = services.password_fault(form.password.text, email=form.email.data)
     found = [*([] if fault is None else [fault]), *services.store.accounts.misfits(fields)]
     if found:
         raise refused(form, found)

@@ -167,7 +167,7 @@ def _chosen_password(services: Services, form: VerifyForm, link: Link) -> str | 
         if _needs_password(services, link):
             raise refused(form, [FieldFault("password", "required", "Choose your password.")])
         return None
-    fault = services.policy.fault(password, email=link.sent_to)
+    fault = services.password_fault(password, email=link.sent_to)
     if fault is not None:
         raise refused(form, [fault])
     return services.hasher.hash(password)
