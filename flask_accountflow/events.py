@@ -2,6 +2,10 @@
 
 Signals are sent after the commit. Besides its own members each carries ``at`` (a datetime), and ``ip`` and
 ``user_agent`` where there is a visit. ``user_id`` is a string, or None where there is no account.
+
+Nothing is told of a mail that was only written for the look of it, such as that of a reset for an address
+without an account. Receivers run before the answer is sent, so one that takes its time shows by the time of
+an answer who has an account: have it hand its work to a thread or a queue.
 """
 
 from __future__ import annotations
@@ -36,7 +40,8 @@ refresh_reused = _signals.signal(
     "refresh_reused", "An old refresh token was used again, so its family was ended. Payload: ``user_id``."
 )
 mail_queued = _signals.signal(
-    "mail_queued", "A mail waits for delivery. Payload: ``user_id``, ``mail_id``, ``template``."
+    "mail_queued",
+    "A mail waits for delivery; again when an operator retries it. Payload: ``user_id``, ``mail_id``, ``template``.",
 )
 mail_sent = _signals.signal(
     "mail_sent", "The mail server took a mail. Payload: ``user_id``, ``mail_id``, ``template``."
@@ -47,7 +52,7 @@ mail_failed = _signals.signal(
 )
 
 # Only these are written, whatever else is sent: an account or a token that somebody adds stays out of the log.
-_WRITTEN = ("at", "user_id", "reason", "address_hash", "mail_id", "template", "ip", "user_agent")
+_WRITTEN = ("at", "user_id", "reason", "address_hash", "mail_id", "template", "retry_in", "ip", "user_agent")
 _PLAIN = re.compile(r"[A-Za-z0-9_.:/+-]{1,64}")
 # Addresses, and whatever looks like one of our tokens: a mail server's reason or a visitor's header may hold them.
 _SECRET = re.compile(r"[^\s<>\"']+@[^\s<>\"']+|[\w-]{16,}\.[\w.-]{16,}")
@@ -57,7 +62,7 @@ _VALUE_MAX_LENGTH = 256
 def send(name: str, sender: object, **payload: Any) -> None:
     """Log the event and send its signal. A receiver's exception is logged, and the others still run."""
     signal = _signals[name]
-    _audit.info("%s", _line(name, payload))
+    _audit.info("%s", line(name, **payload))
     if signal.is_muted:
         return
     for receiver in signal.receivers_for(sender):
@@ -69,7 +74,8 @@ def send(name: str, sender: object, **payload: Any) -> None:
             _log.exception("A receiver of %s failed.", name)
 
 
-def _line(name: str, payload: dict[str, Any]) -> str:
+def line(name: str, **payload: Any) -> str:
+    """Return an event as a line of a log: ``key=value``, printable, without addresses and tokens."""
     written = (f"{key}={_escaped(payload[key])}" for key in _WRITTEN if key in payload)
     return " ".join((f"event={name}", *written))
 

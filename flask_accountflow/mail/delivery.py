@@ -5,15 +5,18 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import traceback
 from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import NamedTuple
 from uuid import uuid4
 
 from ..errors import MailDeferred, MailFault, MailRejected
+from ..events import line
 from ..store.queue import Queue, Waiting, scrub
 from .letter import Letter, Renderer
 from .transports import Connection, Transport, Unreachable
@@ -80,13 +83,13 @@ class Deliverer:
         hand = self._hands.setdefault(os.getpid(), _Hand(self._queue))
         handled, later = 0, None
         try:
-            with _Line(self._transport, self._deadline) as line:
+            with _Wire(self._transport, self._deadline) as wire:
                 while not halt.is_set() and (limit is None or handled < limit):
                     mail = hand.take(self._clock(), _BATCH if limit is None else min(_BATCH, limit - handled))
                     if mail is None:
                         break
                     try:
-                        fault = self._deliver(line, mail)
+                        fault = self._deliver(wire, mail)
                     except _Ending:  # pragma: no cover - only seen by a process that ends, and not in each of its ends
                         hand.put_back(mail)
                         break
@@ -122,9 +125,9 @@ class Deliverer:
             return Handover(MailDeferred(_reason(error)), ())
         # As a mail of the outbox has it, and not of the recipient's domain, which looks forged.
         message_id = f"{letter.message_id}@{letter.sender.rpartition('@')[2]}"
-        with _Line(self._transport, self._deadline) as line:
-            fault = line.send(replace(letter, message_id=message_id))
-        return Handover(fault, line.steps)
+        with _Wire(self._transport, self._deadline) as wire:
+            fault = wire.send(replace(letter, message_id=message_id))
+        return Handover(fault, wire.steps)
 
     def pause(self, longest: float) -> float:
         """Return for how many seconds nothing will be due: at least 1, at most ``longest``."""
@@ -133,12 +136,12 @@ class Deliverer:
             return longest
         return max(1.0, min(longest, (due - self._clock()).total_seconds()))
 
-    def _deliver(self, line: _Line, mail: Waiting) -> MailFault | None:
+    def _deliver(self, wire: _Wire, mail: Waiting) -> MailFault | None:
         """Handle one mail and return why it was not handed over, if the transport is why."""
         letter = self._prepare(mail)
         if letter is None:
             return None
-        fault = line.send(letter)
+        fault = wire.send(letter)
         if fault is None:
             self._note_sent(mail)
         elif isinstance(fault, MailRejected):
@@ -156,15 +159,15 @@ class Deliverer:
         try:
             return self._render(mail)
         except Exception as error:  # a template of the app may raise anything
-            _log.exception("Mail %s (%s) could not be rendered.", mail.id, mail.template)
-            self._defer(mail, _reason(error))
+            self._defer(mail, f"{_reason(error)} at {_place(error)}")
             return None
 
     def _note_sent(self, mail: Waiting) -> None:
         if self._queue.sent(mail, self._clock()):
             self._tell("mail_sent", mail)
         else:
-            _log.warning("Mail %s was sent after its lease had ended; it may go out twice.", mail.id)
+            # Another worker may have taken it over, and sent it again.
+            _log.warning("%s", line("mail_sent_late", mail_id=mail.id, template=mail.template))
 
     def _defer(self, mail: Waiting, reason: str) -> None:
         """Let the mail wait for its next try, or give it up when it will have expired by then."""
@@ -173,14 +176,14 @@ class Deliverer:
         if at >= mail.expires_at:
             self._end(self._queue.bury, mail, f"expired: {reason}")
         elif self._queue.defer(mail, reason, at):
-            reason = scrub(reason, mail.to_addr)
-            _log.warning("Mail %s (%s) waits for %s s: %s", mail.id, mail.template, pause, reason)
+            known = {"mail_id": mail.id, "template": mail.template, "reason": scrub(reason, mail.to_addr)}
+            _log.warning("%s", line("mail_deferred", **known, retry_in=pause))
 
     def _end(self, mark: Callable[[Waiting, str], bool], mail: Waiting, reason: str) -> None:
         """Drop or bury a mail."""
         reason = scrub(reason, mail.to_addr)
         if mark(mail, reason):
-            _log.warning("Mail %s (%s) is not sent: %s", mail.id, mail.template, reason)
+            _log.warning("%s", line("mail_failed", mail_id=mail.id, template=mail.template, reason=reason))
             self._tell("mail_failed", mail, reason=reason)
 
     def _tell(self, event: str, mail: Waiting, **more: str) -> None:
@@ -227,7 +230,7 @@ class _Hand:
         self._queue.release(mails, later)
 
 
-class _Line:
+class _Wire:
     """The connection of one sender: opened by its first letter, and anew after a fault."""
 
     def __init__(self, transport: Transport, deadline: float) -> None:
@@ -242,7 +245,7 @@ class _Line:
         """What the transport tells of the last letter, step by step. Empty when it tells nothing."""
         return tuple(getattr(self._last, "steps", ()))
 
-    def __enter__(self) -> _Line:
+    def __enter__(self) -> _Wire:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -297,3 +300,9 @@ def _obstacle(mail: Waiting, now: datetime) -> str | None:
 
 def _reason(error: Exception) -> str:
     return str(error) if isinstance(error, MailFault) else f"{type(error).__name__}: {error}"
+
+
+def _place(error: Exception) -> str:
+    """Return where it was raised. The traceback itself is not logged: what it shows may be a link or an address."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{'/'.join(Path(last.filename).parts[-3:])}:{last.lineno}"

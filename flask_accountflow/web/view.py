@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from flask import Response, current_app, got_request_exception, request
 from flask.views import View
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, StatementError
 from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import HTTPException
 from wtforms import Form
@@ -89,7 +89,8 @@ class ActionView(View):
             return call.refuse(refusal)
         except HTTPException as error:
             return call.refuse(Refusal(_HTTP_CODES.get(error.code or 500, "malformed_body")))
-        except OperationalError:
+        except OperationalError as error:
+            error.hide_parameters = True  # which hold addresses and hashes
             _log.warning("the database did not answer", exc_info=True)
             busy = Refusal("busy", extra={"retry_after": 2})
             # The page of a member's action would ask the database again who that is.
@@ -97,6 +98,8 @@ class ActionView(View):
         except Exception as error:
             if current_app.debug or current_app.testing:
                 raise
+            if isinstance(error, StatementError):
+                error.hide_parameters = True
             app = current_app._get_current_object()  # type: ignore[attr-defined]  # receivers know the app, not its proxy
             app.log_exception(sys.exc_info())
             got_request_exception.send(app, _async_wrapper=app.ensure_sync, exception=error)

@@ -270,10 +270,12 @@ def test_broken_template(world: World, caplog: pytest.LogCaptureFixture) -> None
 
     row = world.rows.stored(broken)
     assert world.states(broken, fine) == ["pending", "sent"]
-    assert row.last_error == "LookupError: 'name' is undefined for <address>"
+    place = "at tests/mail/test_delivery.py:"
+    assert row.last_error.startswith(f"LookupError: 'name' is undefined for <address> {place}")
     assert aware(row.next_attempt_at) == NOW + 5 * SECOND
     assert world.wire.connects == 1
-    assert any(record.exc_info for record in caplog.records)
+    assert not any(record.exc_info for record in caplog.records)  # what a traceback shows may be a secret
+    assert "ada@example.com" not in caplog.text
 
 
 def test_expired_mail(world: World) -> None:
@@ -443,7 +445,7 @@ def test_lease_lost_while_sending(world: World, fault: Exception | None, caplog:
 
     assert (world.states(mail), world.events) == (["pending"], [])
     assert world.rows.stored(mail).last_error is None
-    assert ("may go out twice" in caplog.text) == (fault is None)
+    assert ("event=mail_sent_late mail_id=1 template=odd" in caplog.text) == (fault is None)
 
 
 def test_deadline(world: World) -> None:

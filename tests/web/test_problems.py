@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from answers import PRODUCTION, heading, links, tags, words
 from flask import got_request_exception
 from jinja2 import DictLoader
@@ -236,6 +237,32 @@ def test_a_database_that_does_not_answer(make_site: Callable[..., Site], visitor
             assert answer.json["retry_after"] == 2
         else:
             assert "Nothing was changed. Try again in 2 seconds." in words(answer)
+
+
+@pytest.mark.parametrize(("table", "column"), [("mail", "template"), ("user", "stamp")])
+def test_AUD_03_a_fault_of_the_database_tells_the_log_no_address(
+    make_site: Callable[..., Site], visitor: Program | Person, table: str, column: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is logged of a statement that failed is the statement, and not the address, hash or link in it."""
+    site = make_site(PRODUCTION)
+    caller: Any = type(visitor)(site)
+    name = getattr(site.tables, table).name
+    with site.app.app_context():
+        for moment in ("INSERT", "UPDATE"):
+            site.db.session.execute(
+                sa.text(
+                    f"CREATE TRIGGER no_{moment.lower()} BEFORE {moment} ON {name} "
+                    f"BEGIN SELECT RAISE(ABORT, 'the canary of {column}'); END"
+                )
+            )
+        site.db.session.commit()
+
+    answer = caller.signup("vic@example.com")
+
+    assert answer.status_code == 500
+    assert "the canary" in caplog.text
+    assert "INSERT INTO" in caplog.text
+    assert not [secret for secret in ("vic@example.com", "af1$", "$2b$") if secret in caplog.text]
 
 
 class _Full(BcryptHasher):
