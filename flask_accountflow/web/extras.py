@@ -46,7 +46,12 @@ def _signup_sent(services: Services, data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _reset_sent(services: Services, data: Mapping[str, Any]) -> dict[str, Any]:
-    return {"email": _typed_email(), "new_link_url": url_for("accountflow.reset_request"), "link": _link()}
+    return {
+        "email": _typed_email(),
+        "new_link_url": url_for("accountflow.reset_request"),
+        "link": _link(),
+        "tells_strangers": services.settings.mail_unknown,
+    }
 
 
 def _reset_done(services: Services, data: Mapping[str, Any]) -> dict[str, Any]:

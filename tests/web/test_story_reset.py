@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -454,3 +455,40 @@ def test_next_is_kept_on_the_pages_around_a_reset(site: Site) -> None:
 
     assert "/auth/login?next=/secret" in links(sent)
     assert field(sent, "next")["value"] == "/secret"
+
+
+# Addresses without an account.
+
+
+@pytest.mark.parametrize("kind", ["program", "person"])
+@pytest.mark.parametrize("is_open", [True, False])
+def test_a_stranger_is_told_by_mail(make_site: Callable[..., Site], kind: str, is_open: bool) -> None:
+    """Where the site wants it, an address without an account is told so by mail, and where to sign up if it can."""
+    site = make_site({"ACCOUNTFLOW_MAIL_UNKNOWN": True, "ACCOUNTFLOW_SIGNUP_ENABLED": is_open})
+    visitor: Any = getattr(site, kind)()
+
+    answer = visitor.request_reset(email="Una@example.com")
+
+    [letter] = site.letters
+    assert answer.status_code == (202 if kind == "program" else 303)
+    assert (letter.template, letter.to, letter.subject) == (
+        "no_account",
+        "Una@example.com",
+        "No Shop account for this address",
+    )
+    assert letter.link is None
+    assert ("https://www.example.com/auth/signup" in letter.text) is is_open
+    # Its row forgets the address of somebody who has no account.
+    assert [(row.state, row.to_addr) for row in site.rows("mail")] == [("sent", None)]
+    if kind == "person":
+        page = words(visitor.follow(answer))
+        assert "It holds a link, or says that this address has no account." in page
+        assert "Nothing arrives" not in page
+
+
+@pytest.mark.parametrize("kind", ["program", "person"])
+def test_a_stranger_is_not_written_to(site: Site, kind: str) -> None:
+    """Unless the site wants it, nothing is sent to an address without an account."""
+    getattr(site, kind)().request_reset(email="una@example.com")
+
+    assert site.letters == []
