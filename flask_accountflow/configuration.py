@@ -124,6 +124,8 @@ def _clashes(settings: Settings, refused: Set[str]) -> Iterator[str]:
         yield (
             "ACCOUNTFLOW_FLASK_LOGIN is True, but Flask-Login is not installed. Install flask-accountflow[flask-login]."
         )
+    if settings.mail_kick == "celery" and find_spec("celery") is None:
+        yield "ACCOUNTFLOW_MAIL_KICK is 'celery', but Celery is not installed. Install flask-accountflow[celery]."
     # Of a value that was refused, nothing follows about the other.
     if refused.isdisjoint({"ACCOUNTFLOW_JWT_ALGORITHM", "ACCOUNTFLOW_JWT_PRIVATE_KEYS"}):
         yield from _jwt_faults(settings)

@@ -9,7 +9,12 @@ from .settings import Settings
 from .tokens import Links
 
 #: Where a link's page is, below the prefix, by the purpose of the link.
-_PATHS = {"signup": "/verify/", "reset": "/password-reset/"}
+_PATHS = {
+    "signup": "/verify/",
+    "reset": "/password-reset/",
+    "change": "/email/confirm/",
+    "revert": "/email/revert/",
+}
 
 # Only in debug can both be unknown: the mail was queued without a request and without BASE_URL.
 _NOWHERE = "http://127.0.0.1:5000"
@@ -29,7 +34,7 @@ class LinkAddresses:
     def link(self, purpose: str, row_id: UUID, created_at: datetime, origin: str | None) -> str:
         """Return the address of a row's link: at the app's own front end where the settings name one."""
         token = self._links.make(purpose, row_id, created_at)
-        template = self._templates[purpose]
+        template = self._templates.get(purpose)
         if template is not None:
             return template.replace("{token}", token)
         return self.page(_PATHS[purpose] + token, origin)

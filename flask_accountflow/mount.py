@@ -11,7 +11,7 @@ from flask_mail import Mail
 from flask_sqlalchemy import SQLAlchemy
 
 from . import cli, flows, models, services
-from .contrib import flask_login
+from .contrib import celery, flask_login
 from .engines import Engines
 from .flow import Action
 from .forms import SignupForm
@@ -25,10 +25,11 @@ from .web import blueprint
 from .web.letters import LetterRenderer
 from .web.openapi import Description
 from .web.pages import Pages
+from .web.previews import Previews
 from .web.programs import Programs
 from .web.site import Site
 from .web.view import Web
-from .web.words import when
+from .web.words import when_said
 
 
 def mount(
@@ -41,10 +42,10 @@ def mount(
     built = services.build(app, db, user_model, tables, settings, parts, engines)
     transport, recorded = _transport(app, settings, parts)
     _set_cookie_defaults(app, settings)
-    app.jinja_env.filters["af_when"] = when
+    app.jinja_env.filters["af_when"] = when_said
     render = LetterRenderer(app.jinja_env, settings, built.addresses)
     deliverer = Deliverer(built.store.queue, transport, render, built.clock, built.emit)
-    kick = _kick(settings, parts, deliverer, engines)
+    kick = _kick(app, settings, parts, deliverer, engines)
     built = replace(built, kick=kick)
     web = Web(built, Pages(Site.build(has_inbox=recorded is not None)), Programs())
     app.extensions["accountflow"] = built
@@ -52,7 +53,8 @@ def mount(
     app.extensions["accountflow_delivery"] = deliverer
     actions = tuple(_actions(settings, parts))
     description = app.extensions["accountflow_openapi"] = Description(built, actions)
-    blueprint.mount(app, blueprint.build(web, actions, description, recorded))
+    previews = app.extensions["accountflow_previews"] = Previews(app.jinja_env, settings, built.addresses, user_model)
+    blueprint.mount(app, blueprint.build(web, actions, description, recorded, previews))
     app.cli.add_command(cli.accountflow)
     if settings.debug:
         app.logger.info(
@@ -90,12 +92,14 @@ def _named_transport(app: Flask, settings: Settings) -> Transport:
     return SmtpTransport(app, timeout=settings.mail_timeout, ca_file=settings.mail_ca_file)
 
 
-def _kick(settings: Settings, parts: Parts, deliverer: Deliverer, engines: Engines) -> Callable[[], None]:
+def _kick(app: Flask, settings: Settings, parts: Parts, deliverer: Deliverer, engines: Engines) -> Callable[[], None]:
     wanted: Any = parts.kick if parts.kick is not None else settings.mail_kick
     if callable(wanted):
         return cast(Callable[[], None], wanted)
     if wanted == "thread":
         return _ThreadOrInline(ThreadKick(deliverer), InlineKick(deliverer), engines)
+    if wanted == "celery":
+        return celery.connect(app, deliverer, engines.current)
     return InlineKick(deliverer) if wanted == "inline" else WorkerKick()
 
 

@@ -16,7 +16,7 @@ ROOT = PACKAGE.name
 #: The rows from top to bottom. A folder stands for the files in it.
 ROWS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("rules", "jwt_keys", "settings", "configuration"),
+    ("rules", "jwt_keys", "languages", "breaches", "settings", "configuration"),
     ("identity", "passwords", "tokens", "access_tokens", "link_addresses", "models", "counters", "throttle", "events"),
     ("store",),
     ("mail",),
@@ -36,7 +36,8 @@ FRAMEWORK = {"flask", "flask_mail", "flask_sqlalchemy", "flask_migrate", "flask_
 #: What a file may import of its own row. The files of these folders may import each other, though not in circles.
 FOLDERS = {"store", "mail", "web", "cli"}
 NEIGHBOURS: Mapping[str, set[str]] = {
-    "settings": {"rules", "jwt_keys"},
+    "languages": {"rules"},
+    "settings": {"rules", "jwt_keys", "languages"},
     "configuration": {"settings", "jwt_keys"},
     "access_tokens": {"tokens"},
     "link_addresses": {"tokens"},

@@ -133,7 +133,7 @@ def _redeem(
             changed,
             "password_changed",
             locale=services.locale_of(changed),
-            context=services.mail_context(),
+            context={**services.mail_context(), "how": "reset"},
         )
     )
     sign_in = services.open_login(changed, remember=services.settings.remember_default) if logs_in else None

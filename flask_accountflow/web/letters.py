@@ -3,32 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timezone, tzinfo
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from jinja2 import Environment
 
+from ..identity import mask
+from ..languages import Language, Languages
 from ..link_addresses import LinkAddresses
 from ..mail.letter import Letter
 from ..settings import Settings
 from ..store.queue import Waiting, WaitingLink
 from .seed_names import MAILS
-from .words import in_words
+from .words import in_words, vocabulary
 
 
 class LetterRenderer:
-    """Renders mails by the templates in ``accountflow/mail``, which the app may override by name."""
+    """Renders mails by the templates in ``accountflow/mail``, which the app may override by name.
 
-    def __init__(self, environment: Environment, settings: Settings, addresses: LinkAddresses) -> None:
+    ``languages`` are those of the settings unless others are given. It needs no request: the language is the
+    recipient's.
+    """
+
+    def __init__(
+        self,
+        environment: Environment,
+        settings: Settings,
+        addresses: LinkAddresses,
+        languages: Languages | None = None,
+    ) -> None:
         self._environment = environment
         self._settings = settings
         self._addresses = addresses
+        self._languages = languages if languages is not None else Languages(settings.languages)
         self._other_names = MAILS if settings.seed_aliases else {}
 
     def __call__(self, waiting: Waiting) -> Letter:
-        """Return the letter of a waiting mail."""
+        """Return the letter of a waiting mail, in the language that its recipient has now, or else had then."""
         settings = self._settings
+        language = self._languages.choose(getattr(waiting.user, "locale", None), waiting.locale)
         link = self._link(waiting)
-        context = self._context(waiting, link)
+        context = self._context(waiting, link, language)
         return Letter(
             to=waiting.to_addr,
             subject=" ".join(self._render(f"{waiting.template}.subject.txt", context).split()),
@@ -38,7 +54,7 @@ class LetterRenderer:
             sender=settings.mail_sender or "accounts@localhost",
             sender_name=settings.mail_sender_name or settings.site_name,
             date=waiting.created_at,
-            language="en",
+            language=language.tag,
             template=waiting.template,
             reply_to=settings.support_email,
             link=link,
@@ -48,14 +64,13 @@ class LetterRenderer:
         names = [self._other_names[name], name] if name in self._other_names else [name]
         return self._environment.select_template([f"accountflow/mail/{name}" for name in names]).render(context)
 
-    def _context(self, waiting: Waiting, link: str | None) -> dict[str, Any]:
+    def _context(self, waiting: Waiting, link: str | None, language: Language) -> dict[str, Any]:
         settings, row, origin = self._settings, waiting.link, _origin(waiting)
         return {
+            **vocabulary(language, _zone_of(waiting.user)),
             "site_name": settings.site_name,
             "support_email": settings.support_email,
             "support_url": settings.support_url,
-            "lang": "en",
-            "dir": "ltr",
             "email": waiting.to_addr,
             "user": waiting.user,
             "link": link,
@@ -64,10 +79,15 @@ class LetterRenderer:
             "reset_url": link if row is not None and row.purpose == "reset" else None,
             "min_length": settings.password_min_length,
             "expires_at": None if row is None else row.expires_at,
-            "life_text": "" if row is None else _life(row),
+            "life_text": "" if row is None else _life(row, language),
             "login_url": self._addresses.login(origin),
+            "signup_url": self._addresses.page("/signup", origin) if settings.signup_enabled else None,
             "reset_request_url": self._addresses.page("/password-reset/request", origin),
             "happened_at": waiting.created_at,
+            "how": waiting.context.get("how"),
+            "failures": waiting.context.get("failures", 0),
+            # Masked here, whatever the row holds: who reads the old address's mail may be somebody else.
+            "new_email": mask(waiting.context.get("new_email", "")),
         }
 
     def _link(self, waiting: Waiting) -> str | None:
@@ -77,9 +97,17 @@ class LetterRenderer:
         return self._addresses.link(row.purpose, row.row_id, row.created_at, _origin(waiting))
 
 
-def _life(row: WaitingLink) -> str:
+def _life(row: WaitingLink, language: Language) -> str:
     # Rounded up it would promise more than the link holds.
-    return in_words(int((row.expires_at - row.created_at).total_seconds()), exactly=True)
+    return in_words(int((row.expires_at - row.created_at).total_seconds()), exactly=True, language=language)
+
+
+def _zone_of(user: Any) -> tzinfo:
+    """Return the time zone of an app's user that names one (``Europe/Berlin``) as ``timezone``, else UTC."""
+    try:
+        return ZoneInfo(getattr(user, "timezone", None) or "UTC")
+    except (KeyError, ValueError, OSError, TypeError):  # whatever a column may hold
+        return timezone.utc
 
 
 def _origin(waiting: Waiting) -> str | None:

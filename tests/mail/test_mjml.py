@@ -12,6 +12,8 @@ import pytest
 from jinja2 import DictLoader, Environment
 from support import Site
 
+from flask_accountflow.languages import Language
+from flask_accountflow.web.words import vocabulary
 from tools import build_mails
 
 FOLDER = build_mails.MAILS
@@ -20,10 +22,9 @@ NAMES = sorted(path.name.removesuffix(".subject.txt") for path in FOLDER.glob("*
 LINK = "https://shop.example/auth/verify/" + "a.b-_" * 25 + "abc"
 MOMENT = datetime(2026, 11, 22, 8, 30, tzinfo=timezone.utc)
 CONTEXT = {
+    **vocabulary(Language("ar")),
     "site_name": "Shop",
     "support_email": "help@shop.example",
-    "lang": "ar",
-    "dir": "rtl",
     "email": "ada@example.com",
     "link": LINK,
     "expires_at": MOMENT,
@@ -31,6 +32,9 @@ CONTEXT = {
     "life_text": "24 hours",
     "login_url": "https://shop.example/auth/login",
     "reset_request_url": "https://shop.example/auth/password-reset/request",
+    "signup_url": "https://shop.example/auth/signup",
+    "new_email": "a•••@e•••.com",
+    "failures": 12,
 }
 
 _VOID = {"br", "hr", "meta"}
