@@ -19,6 +19,7 @@ from ..mail.transports import RecordingTransport
 from . import inbox, origin
 from .headers import protect, publish
 from .openapi import Description
+from .previews import Previews
 from .redirects import asked
 from .view import ActionView, Web
 
@@ -31,7 +32,11 @@ _STATIC_AGE = 31536000
 
 
 def build(
-    web: Web, actions: Iterable[Action], description: Description, recorded: RecordingTransport | None
+    web: Web,
+    actions: Iterable[Action],
+    description: Description,
+    recorded: RecordingTransport | None,
+    previews: Previews,
 ) -> Blueprint:
     """Return the blueprint of one app."""
     prefix = web.services.settings.url_prefix
@@ -55,7 +60,7 @@ def build(
     if web.services.access_tokens.public_keys:
         blueprint.add_url_rule("/jwks.json", endpoint="jwks", view_func=_jwks_view(web))
     if recorded is not None:
-        inbox.mount(blueprint, web, recorded)
+        inbox.mount(blueprint, web, recorded, previews)
     if prefix:
         rest = _rest_view(web)
         blueprint.add_url_rule("", endpoint="rest_root", view_func=rest, methods=_METHODS)
