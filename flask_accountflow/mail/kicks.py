@@ -11,8 +11,6 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from .delivery import Deliverer
-
 _log = logging.getLogger("accountflow.mail")
 
 # A mail in hand may be finished; a process that is told to end soon must.
@@ -29,10 +27,22 @@ class Kick(Protocol):
         """Say that this process serves its first request: mails of an earlier process may be waiting."""
 
 
+class Work(Protocol):
+    """What the threads of a kick do, a :class:`.Deliverer` or what stands for one."""
+
+    senders: int
+
+    def deliver_due(self, *, stop: threading.Event) -> int:
+        """Do what is to be done now, until ``stop`` is set, and return how many mails were handled."""
+
+    def pause(self, longest: float) -> float:
+        """Return for how many seconds there will be nothing to do: at most ``longest``."""
+
+
 class InlineKick:
     """Delivers in the caller's thread, which waits for it. For tests and scripts."""
 
-    def __init__(self, deliverer: Deliverer) -> None:
+    def __init__(self, deliverer: Work) -> None:
         self._deliverer = deliverer
 
     def __call__(self) -> None:
@@ -59,7 +69,7 @@ class ThreadKick:
     ``poll`` is how long they sleep at most, in seconds. They never keep the process from ending.
     """
 
-    def __init__(self, deliverer: Deliverer, poll: float = 30) -> None:
+    def __init__(self, deliverer: Work, poll: float = 30) -> None:
         self._deliverer = deliverer
         self._poll = poll
         # By process id: the threads of a parent do not live on in its forked child, which starts its own. A lock
@@ -87,7 +97,7 @@ class ThreadKick:
 class _Crew:
     """The threads of one process."""
 
-    def __init__(self, deliverer: Deliverer, poll: float) -> None:
+    def __init__(self, deliverer: Work, poll: float) -> None:
         self._deliverer = deliverer
         self._poll = poll
         self._pid = os.getpid()
@@ -144,7 +154,7 @@ class _Crew:
 
 
 def deliver_forever(
-    deliverer: Deliverer,
+    deliverer: Work,
     stop: threading.Event,
     poll: float = 5,
     report: Callable[[str], None] = print,
@@ -170,7 +180,7 @@ def deliver_forever(
         _join(threads, _PATIENCE)
 
 
-def _deliver(deliverer: Deliverer, stop: threading.Event) -> int:
+def _deliver(deliverer: Work, stop: threading.Event) -> int:
     try:
         return deliverer.deliver_due(stop=stop)
     except Exception:  # a database that is away for a while; the mails are still there afterwards
@@ -178,7 +188,7 @@ def _deliver(deliverer: Deliverer, stop: threading.Event) -> int:
         return 0
 
 
-def _pause(deliverer: Deliverer, longest: float) -> float:
+def _pause(deliverer: Work, longest: float) -> float:
     try:
         return deliverer.pause(longest)
     except Exception:
