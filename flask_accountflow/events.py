@@ -34,7 +34,8 @@ login_failed = _signals.signal(
 logged_out = _signals.signal("logged_out", "A session was ended by its user. Payload: ``user_id``.")
 password_reset = _signals.signal("password_reset", "A password was set by a mailed link. Payload: ``user_id``.")
 sessions_revoked = _signals.signal(
-    "sessions_revoked", "Sessions were ended, and not by logging out. Payload: ``user_id``."
+    "sessions_revoked",
+    "Sessions were ended, and not by logging out. Payload: ``user_id``, None when it was everybody's.",
 )
 refresh_reused = _signals.signal(
     "refresh_reused", "An old refresh token was used again, so its family was ended. Payload: ``user_id``."

@@ -19,6 +19,7 @@ from .flows.admin import create_user
 from .forms import AccountForm, AskForm, CreateUserForm, ResetForm, VerifyForm, check, from_json
 from .mount import mount
 from .services import Parts
+from .store.mailbox import MailStatus
 from .web.visits import form_meta
 
 _log = logging.getLogger("accountflow")
@@ -119,6 +120,15 @@ class AccountFlow:
     def revoke_sessions(self, email: str) -> Outcome:
         """End every login and link of an account."""
         return _run(admin.revoke_sessions, AccountForm, email=email)
+
+    def mail_status(self) -> MailStatus:
+        """Return how many mails wait, and for how long, for a health check; one statement, by an index.
+
+        It uses no transaction that the app has begun, except on a database in memory, where there is
+        but one connection. Raises what the database raises.
+        """
+        services: Services = current_app.extensions["accountflow"]
+        return services.store.mailbox.status(services.clock())
 
 
 def _run(flow: Callable[[Services, Any], Outcome], form_class: type[Form], **data: Any) -> Outcome:

@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import os
-import re
-import signal
+import socket
 import sqlite3
-import subprocess
-import sys
-import threading
-import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import sqlalchemy as sa
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 from jinja2 import DictLoader
-from live_server import MailServer
 from sqlalchemy import event
 from support import ABSENT, OTHER_PASSWORD, PASSWORD, Site
 
-from flask_accountflow import AccountFlow, UserMixin
-from flask_accountflow.mail.transports import Unreachable
+from flask_accountflow import AccountFlow, UserMixin, events
+from flask_accountflow.throttle import NoThrottle
 
 ROOT = Path(__file__).parents[1]
 MakeSite = Callable[..., Site]
@@ -50,7 +45,6 @@ FIT = {
     "TESTING": False,
     "ACCOUNTFLOW_BCRYPT_ROUNDS": 10,
     "ACCOUNTFLOW_RATELIMIT_ENABLED": True,
-    "ACCOUNTFLOW_RATELIMIT_STORAGE_URI": "redis://127.0.0.1:1/0",
 }
 
 
@@ -73,8 +67,12 @@ def test_every_command_has_a_sentence(site: Site) -> None:
         "deliver",
         "disable-user",
         "init-db",
+        "mails",
         "openapi",
+        "preview-mails",
         "purge",
+        "retry",
+        "revoke",
         "seed-users",
         "send-test-mail",
         "settings",
@@ -103,7 +101,7 @@ def test_init_db_creates_the_tables(site: Site) -> None:
 
 
 def test_a_fit_site_has_no_faults(make_site: MakeSite) -> None:
-    """A site that is fit for production passes, with the one hint about its SQLite."""
+    """A site that is fit for production passes, with a hint about its SQLite and one about several processes."""
     site = make_site(FIT)
 
     result = run(site, "check")
@@ -112,7 +110,8 @@ def test_a_fit_site_has_no_faults(make_site: MakeSite) -> None:
     assert result.output.splitlines()[-1] == "No faults."
     assert "fault:" not in result.output
     assert [line for line in result.output.splitlines() if line.startswith("hint:")] == [
-        "hint: SQLite writes about twice as much in WAL mode: run 'PRAGMA journal_mode=WAL' once."
+        "hint: Limits are counted in each process alone; set ACCOUNTFLOW_RATELIMIT_STORAGE_URI when there are several.",
+        "hint: SQLite writes about twice as much in WAL mode: run 'PRAGMA journal_mode=WAL' once.",
     ]
 
 
@@ -199,13 +198,96 @@ def test_a_database_in_memory_needs_no_wal(make_site: MakeSite) -> None:
     assert "WAL" not in run(make_site(uri="sqlite://"), "check").output
 
 
-@pytest.mark.parametrize(("uri", "hints"), [("memory://", 1), ("redis://127.0.0.1:1/0", 0)])
-def test_limits_in_memory_are_a_hint(make_site: MakeSite, uri: str, hints: int) -> None:
+def test_limits_in_memory_are_a_hint(make_site: MakeSite) -> None:
     """Limits that each process counts alone are mentioned while limits are on."""
-    on = {"ACCOUNTFLOW_RATELIMIT_ENABLED": True, "ACCOUNTFLOW_RATELIMIT_STORAGE_URI": uri}
+    on = {"ACCOUNTFLOW_RATELIMIT_ENABLED": True}
 
-    assert run(make_site(on), "check").output.count("RATELIMIT_STORAGE_URI") == hints
+    assert run(make_site(on), "check").output.count("RATELIMIT_STORAGE_URI") == 1
     assert "RATELIMIT" not in run(make_site(), "check").output
+
+
+REDIS = os.environ.get("ACCOUNTFLOW_TEST_REDIS_URL", "redis://127.0.0.1:6379/15")
+
+
+def test_a_store_of_limits_that_answers_is_fit(make_site: MakeSite) -> None:
+    """Limits that are counted in a store which answers are neither a fault nor a hint."""
+    with socket.socket() as probe:
+        if probe.connect_ex((urlsplit(REDIS).hostname or "", urlsplit(REDIS).port or 6379)) != 0:
+            pytest.skip(f"no Redis answers at {REDIS}")
+    site = make_site({"ACCOUNTFLOW_RATELIMIT_ENABLED": True, "ACCOUNTFLOW_RATELIMIT_STORAGE_URI": REDIS})
+
+    result = run(site, "check")
+
+    assert result.exit_code == 0
+    assert "limits" not in result.output.lower()
+
+
+@pytest.mark.parametrize("uri", ["redis://:hunter2@127.0.0.1:1/0", "rediss:/typo", "no-such-store://:hunter2@x", "no"])
+def test_a_store_of_limits_that_does_not_answer_is_a_fault(
+    make_site: MakeSite, uri: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A store of limits that is away, misspelt or unknown is told, without its password."""
+    site = make_site({"ACCOUNTFLOW_RATELIMIT_ENABLED": True, "ACCOUNTFLOW_RATELIMIT_STORAGE_URI": uri})
+
+    result = run(site, "check")
+
+    assert result.exit_code == 1
+    assert "fault: The store of the limits does not answer" in result.output
+    assert "ACCOUNTFLOW_RATELIMIT_STORAGE_URI" in result.output
+    assert "hunter2" not in result.output + caplog.text
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"ACCOUNTFLOW_RATELIMIT_ENABLED": False, "ACCOUNTFLOW_RATELIMIT_STORAGE_URI": "redis://127.0.0.1:1/0"},
+        {"ACCOUNTFLOW_RATELIMIT_ENABLED": True, "ACCOUNTFLOW_RATELIMIT_STORAGE_URI": "redis://127.0.0.1:1/0", "own": 1},
+    ],
+    ids=["off", "own"],
+)
+def test_a_store_of_limits_that_nobody_uses_is_not_tried(make_site: MakeSite, config: dict[str, Any]) -> None:
+    """Where limits are off, or the app counts by itself, the store of the settings is not asked."""
+    parts = {"throttle": NoThrottle()} if config.pop("own", None) else {}
+
+    assert run(make_site(config, **parts), "check").exit_code == 0
+
+
+TLS = {"MAIL_USERNAME": "shop", "MAIL_PASSWORD": "hunter2", "MAIL_SERVER": "mail.example.com"}
+
+
+@pytest.mark.parametrize(
+    ("config", "hints"),
+    [
+        (TLS, 1),
+        ({**TLS, "MAIL_USE_TLS": True}, 0),
+        ({**TLS, "MAIL_USE_SSL": True}, 0),
+        ({**TLS, "MAIL_SERVER": "127.0.0.1"}, 0),
+        ({**TLS, "MAIL_USERNAME": ABSENT}, 0),
+        ({**TLS, "MAIL_PASSWORD": ABSENT}, 0),
+        ({**TLS, "ACCOUNTFLOW_MAIL_TRANSPORT": "console"}, 0),
+    ],
+)
+def test_a_mail_password_without_encryption_is_a_hint(make_site: MakeSite, config: dict[str, Any], hints: int) -> None:
+    """A password for a mail server elsewhere, without encryption, is mentioned and not shown."""
+    site = make_site(config, transport=None)
+
+    result = run(site, "check")
+
+    assert result.output.count("hint: MAIL_PASSWORD is told in clear in your network") == hints
+    assert result.exit_code == 0
+    assert "hunter2" not in result.output
+
+
+def test_F26_a_mail_that_cannot_be_rendered_is_a_fault(site: Site) -> None:
+    """The app's own template of a mail is tried, and told when it fails, before anybody waits for that mail."""
+    site.app.jinja_loader = DictLoader({"accountflow/mail/reset.txt": "{{ 1 / 0 }}"})
+
+    result = run(site, "check")
+
+    assert result.exit_code == 1
+    assert [line for line in result.output.splitlines() if line.startswith("fault: The mail reset in en: ")]
+    assert result.output.count("fault:") == 1
+    assert site.letters == []
 
 
 def test_every_database_is_looked_at(make_site: MakeSite, database_uri: str) -> None:
@@ -381,6 +463,57 @@ def test_disable_user_ends_everything_and_can_be_undone(site: Site) -> None:
     assert [program.me(login).status_code, program.login(EMAIL).status_code] == [401, 200]
 
 
+def test_SES_18_revoke_ends_every_login_and_link_of_an_account(site: Site) -> None:
+    """``revoke`` ends what an account has open, links too; the password still works, and others stay logged in."""
+    site.member(EMAIL)
+    site.member("bob@example.com")
+    program, other, person = site.program(), site.program(), site.person()
+    login, others = program.login(EMAIL), other.login("bob@example.com")
+    person.login(EMAIL)
+    program.request_reset(email=EMAIL)
+
+    said = run(site, "revoke", EMAIL).output
+
+    assert said == f"{EMAIL} is logged out everywhere.\n"
+    assert [program.me(login).status_code, person.get("/secret").status_code] == [401, 303]
+    assert program.post("/auth/refresh", {"refresh_token": login.json["refresh_token"]}).status_code == 401
+    assert program.reset(site.last_link).status_code == 410
+    assert [other.me(others).status_code, program.login(EMAIL).status_code] == [200, 200]
+
+
+def test_SES_18_revoke_all_ends_every_login(site: Site) -> None:
+    """``revoke --all`` ends every login of the site, says how many there were, and tells the application."""
+    site.member(EMAIL)
+    program, person = site.program(), site.person()
+    login = program.login(EMAIL)
+    person.login(EMAIL)
+    seen: list[Any] = []
+
+    def note(sender: Any, **payload: Any) -> None:
+        seen.append(payload["user_id"])
+
+    with events.sessions_revoked.connected_to(note, sender=site.app):
+        said = [run(site, "revoke", "--all").output for _ in range(2)]
+
+    assert said == ["2 logins ended.\n", "0 logins ended.\n"]
+    assert [program.me(login).status_code, person.get("/secret").status_code] == [401, 303]
+    assert program.post("/auth/refresh", {"refresh_token": login.json["refresh_token"]}).status_code == 401
+    assert seen == [None, None]
+
+
+@pytest.mark.parametrize("words", [[], [EMAIL, "--all"]])
+def test_revoke_wants_one_of_both(site: Site, words: list[str]) -> None:
+    """``revoke`` does nothing unless it is told of whom, and it is never everybody by accident."""
+    site.member(EMAIL)
+    program = site.program()
+    login = program.login(EMAIL)
+
+    result = run(site, "revoke", *words)
+
+    assert (result.exit_code, program.me(login).status_code) == (2, 200)
+    assert "Name an address, or give --all." in result.output
+
+
 # The first administrator.
 
 FIRST = {"ACCOUNTFLOW_FIRST_ADMIN_EMAIL": EMAIL, "ACCOUNTFLOW_FIRST_ADMIN_PASSWORD": PASSWORD}
@@ -491,7 +624,7 @@ def test_create_admin_enables_nobody(make_site: MakeSite) -> None:
     assert (site.account(EMAIL).is_active, site.account(EMAIL).is_admin) == (False, False)
 
 
-@pytest.mark.parametrize("words", [["create-user", EMAIL], ["create-admin", "--if-none"]], ids=lambda words: words[0])
+@pytest.mark.parametrize("words", [["create-user", EMAIL], ["create-admin", "--if-none"]], ids=" ".join)
 def test_a_link_is_shown_where_none_is_mailed(make_site: MakeSite, words: list[str]) -> None:
     """With RETURN_TOKEN_IN_RESPONSE the link to set a password is printed, and no mail is promised."""
     mode = {"ACCOUNTFLOW_RETURN_TOKEN_IN_RESPONSE": True, "ACCOUNTFLOW_FIRST_ADMIN_EMAIL": EMAIL}
@@ -612,265 +745,18 @@ def test_a_wrong_call_is_explained(site: Site, words: list[str]) -> None:
     assert result.output.startswith("Usage: ")
 
 
-# Mail.
-
-
-@pytest.fixture
-def waiting(make_site: MakeSite) -> Site:
-    """A site whose mail is delivered by a worker."""
-    return make_site({"ACCOUNTFLOW_MAIL_KICK": "worker"})
-
-
-def test_deliver_once_sends_what_waits(waiting: Site) -> None:
-    """``deliver`` sends what is due, says how much, and ends."""
-    for name in ("ada", "eve"):
-        waiting.program().signup(f"{name}@example.com")
-    before = len(waiting.letters)
-
-    results = [run(waiting, "deliver"), run(waiting, "deliver", "--once")]
-
-    assert [(result.exit_code, result.output) for result in results] == [
-        (0, "2 mails handled.\n"),
-        (0, "0 mails handled.\n"),
-    ]
-    assert (before, len(waiting.letters)) == (0, 2)
-
-
-def test_deliver_counts_one_mail_as_one(waiting: Site) -> None:
-    """A single mail is said in the singular."""
-    waiting.program().signup(EMAIL)
-
-    assert run(waiting, "deliver").output == "1 mail handled.\n"
-
-
-def test_deliver_survives_a_server_that_is_away(waiting: Site) -> None:
-    """Mail that cannot be handed over waits; the command ends as usual."""
-    waiting.program().signup(EMAIL)
-    waiting.transport.fault = Unreachable("nobody at home")
-
-    result = run(waiting, "deliver")
-
-    assert result.exit_code == 0
-    assert [row.state for row in waiting.rows("mail")] == ["pending"]
-
-
-HOST = """
-from flask import Flask
-from flask_sqlalchemy import SQLAlchemy
-from flask_accountflow import AccountFlow, UserMixin
-
-app = Flask(__name__)
-app.config.update(
-    SECRET_KEY="0123456789abcdef0123456789abcdef",
-    TESTING=True,
-    SQLALCHEMY_DATABASE_URI="sqlite:///{folder}/host.db",
-    MAIL_DEFAULT_SENDER="accounts@example.com",
-    ACCOUNTFLOW_BASE_URL="https://www.example.com",
-    ACCOUNTFLOW_BCRYPT_ROUNDS=4,
-    ACCOUNTFLOW_MAIL_KICK="worker",
-    ACCOUNTFLOW_MAIL_TRANSPORT="file",
-    ACCOUNTFLOW_MAIL_FILE="{folder}/mail.txt",
-)
-db = SQLAlchemy(app)
-
-class User(UserMixin, db.Model):
-    __tablename__ = "users"
-
-accounts = AccountFlow(app, db, User)
-with app.app_context():
-    db.create_all()
-    if db.session.execute(db.select(User)).first() is None:
-        accounts.create_user("vic@example.com")
-"""
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_deliver_forever_goes_on_until_it_is_told_to_end(tmp_path: Path, number: signal.Signals) -> None:
-    """The worker sends what was waiting, goes on, and ends by a signal in a moment, with 0 and without a word of it."""
-    (tmp_path / "host.py").write_text(HOST.format(folder=tmp_path))
-    command = [sys.executable, "-m", "flask", "--app", "host", "accountflow", "deliver", "--forever"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
-    worker = subprocess.Popen(
-        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    watchdog = threading.Timer(60, worker.kill)
-    watchdog.start()
-    try:
-        assert worker.stdout is not None
-        said = [worker.stdout.readline(), worker.stdout.readline()]
-
-        worker.send_signal(number)
-        began = time.monotonic()
-        rest, errors = worker.communicate(timeout=20)
-        took = time.monotonic() - began
-    finally:
-        watchdog.cancel()
-        worker.kill()
-        worker.communicate()
-
-    assert said == ["Delivering. SIGTERM ends it.\n", "1 mail handled\n"]
-    assert (worker.returncode, rest, errors) == (0, "", "")
-    assert took < 5
-    assert "START EMAIL vic@example.com" in (tmp_path / "mail.txt").read_text()
-
-
-# A test mail.
-
-
-@pytest.fixture
-def post_office() -> Iterator[MailServer]:
-    """A mail server of the test's own."""
-    with MailServer() as server:
-        yield server
-
-
-def smtp(server: MailServer, **config: Any) -> dict[str, Any]:
-    """Return the configuration that sends by a mail server, also under testing."""
-    given = {"MAIL_SERVER": "127.0.0.1", "MAIL_PORT": server.port, "MAIL_SUPPRESS_SEND": False}
-    return {**given, "ACCOUNTFLOW_MAIL_TRANSPORT": "smtp", **config}
-
-
-def test_send_test_mail_by_smtp(make_site: MakeSite, post_office: MailServer) -> None:
-    """``send-test-mail`` hands one mail over at once, as the site's own would be, and leaves nothing in the outbox."""
-    site = make_site(smtp(post_office, ACCOUNTFLOW_MAIL_KICK="worker"), transport=None)
-
-    result = run(site, "send-test-mail", "Una@EXAMPLE.com")
-
-    [mail] = post_office.mails("Una@example.com")
-    assert (result.exit_code, result.output) == (0, "Handed over by smtp.\n")
-    assert mail.recipients == ("Una@example.com",)
-    assert mail.message["From"] == "Shop <accounts@example.com>"
-    assert mail.message_id.endswith("@example.com>")
-    assert mail.links == []
-    assert site.rows("mail") == []
-
-
-def test_send_test_mail_is_a_new_mail_each_time(make_site: MakeSite, post_office: MailServer) -> None:
-    """Two test mails are two mails to a mail program, from the domain of the sender and not of the recipient."""
-    site = make_site(smtp(post_office), transport=None)
-
-    for _ in range(2):
-        run(site, "send-test-mail", "una@mail.example.net")
-
-    ids = {mail.message_id for mail in post_office.mails("una@mail.example.net")}
-    assert len(ids) == 2
-    assert {found.partition("@")[2] for found in ids} == {"example.com>"}
-
-
-def test_send_test_mail_to_the_console(make_site: MakeSite) -> None:
-    """Without a mail server the mail itself is printed."""
-    site = make_site({"ACCOUNTFLOW_MAIL_TRANSPORT": "console"}, transport=None)
-
-    result = run(site, "send-test-mail", EMAIL)
-
-    assert result.exit_code == 0
-    assert f"--- START EMAIL {EMAIL} ---" in result.output
-    assert result.output.splitlines()[-1] == "Handed over by console."
-
-
-def test_send_test_mail_to_a_file(make_site: MakeSite, tmp_path: Path) -> None:
-    """With the file transport the mail is in the file."""
-    file = tmp_path / "mail.log"
-    site = make_site({"ACCOUNTFLOW_MAIL_TRANSPORT": "file", "ACCOUNTFLOW_MAIL_FILE": str(file)}, transport=None)
-
-    result = run(site, "send-test-mail", EMAIL)
-
-    assert (result.exit_code, result.output) == (0, "Handed over by file.\n")
-    assert f"--- START EMAIL {EMAIL} ---" in file.read_text()
-
-
-@pytest.mark.parametrize("answer", ["550 5.1.1 <vic@example.com>: no such mailbox", "451 4.7.1 Greylisted"])
-def test_send_test_mail_says_what_the_server_answers(make_site: MakeSite, post_office: MailServer, answer: str) -> None:
-    """What the mail server refuses ends with 1 and its answer, without an address."""
-    site = make_site(smtp(post_office), transport=None)
-    post_office.refusal = answer
-
-    result = run(site, "send-test-mail", EMAIL)
-
-    said = answer.replace(f"<{EMAIL}>", "<address>")
-    assert (result.exit_code, result.output) == (1, f"Error: Not sent by smtp: {said}\n")
-
-
-def test_send_test_mail_says_that_the_server_is_away(make_site: MakeSite, post_office: MailServer) -> None:
-    """Where no mail server answers, the command ends with 1 and why, in one line."""
-    site = make_site(smtp(post_office), transport=None)
-    post_office.down()
-
-    result = run(site, "send-test-mail", EMAIL)
-
-    assert result.exit_code == 1
-    assert re.fullmatch(r"Error: Not sent by smtp: ConnectionRefusedError: .*\n", result.output)
-
-
-def test_send_test_mail_to_a_file_that_cannot_be_written(make_site: MakeSite, tmp_path: Path) -> None:
-    """Where the file cannot be written, the command ends with 1 and why."""
-    file = tmp_path / "no" / "such" / "folder"
-    site = make_site({"ACCOUNTFLOW_MAIL_TRANSPORT": "file", "ACCOUNTFLOW_MAIL_FILE": str(file)}, transport=None)
-
-    result = run(site, "send-test-mail", EMAIL)
-
-    assert result.exit_code == 1
-    assert result.output.startswith("Error: Not sent by file: FileNotFoundError: ")
-
-
-def test_send_test_mail_shows_a_broken_template(site: Site) -> None:
-    """A fault in the app's own template of the mail is said like one of the mail server's."""
-    site.app.jinja_loader = DictLoader({"accountflow/mail/test.txt": "{{ 1 / 0 }}"})
-
-    result = run(site, "send-test-mail", EMAIL)
-
-    assert result.exit_code == 1
-    assert result.output.startswith("Error: Not sent by smtp: ZeroDivisionError: ")
-    assert site.letters == []
-
-
-def test_send_test_mail_hints_at_a_missing_sender(make_site: MakeSite) -> None:
-    """Without MAIL_DEFAULT_SENDER the command says what production will miss."""
-    site = make_site({"MAIL_DEFAULT_SENDER": ABSENT})
-
-    result = run(site, "send-test-mail", EMAIL)
-
-    assert result.exit_code == 0
-    assert "hint: MAIL_DEFAULT_SENDER is missing. " in result.output
-    assert result.output.count("hint:") == 1
-
-
-def test_send_test_mail_hints_at_what_is_held_back(make_site: MakeSite, post_office: MailServer) -> None:
-    """Where Flask-Mail holds mails back, as it does under testing, nobody is left to wonder where the mail is."""
-    site = make_site(smtp(post_office, MAIL_SUPPRESS_SEND=ABSENT), transport=None)
-
-    result = run(site, "send-test-mail", EMAIL)
-
-    assert result.output.splitlines()[0].startswith("hint: MAIL_SUPPRESS_SEND is on")
-    assert post_office.mails(EMAIL) == []
-
-
-@pytest.mark.parametrize(("address", "said"), [("una", "to: Enter an email like"), ("", "to: Enter your email.")])
-def test_send_test_mail_needs_an_address(site: Site, address: str, said: str) -> None:
-    """What is no address ends with 1 and a sentence; nothing is sent."""
-    result = run(site, "send-test-mail", address)
-
-    assert result.exit_code == 1
-    assert said in result.output
-    assert site.letters == []
-
-
-def test_send_test_mail_needs_no_database(site: Site) -> None:
-    """A mail server can be tried before there are tables."""
-    with site.app.app_context():
-        site.db.drop_all()
-
-    result = run(site, "send-test-mail", EMAIL)
-
-    assert result.exit_code == 0
-    assert [letter.to for letter in site.letters] == [EMAIL]
-
-
 # Clearing up.
 
 
+PURGED = """accountflow_mail: 1 (sent, given up or left out, and over for 30 days)
+accountflow_token: 1 (links, over for 30 days)
+accountflow_session: 0 (logins, over for 30 days)
+users: 1 (accounts, not confirmed for 7 days)
+"""
+
+
 def test_SUP_19_purge_removes_what_is_dead(make_site: MakeSite) -> None:
-    """``purge`` says how many rows of each table went; an address that was never confirmed is free again."""
+    """``purge`` says how many rows of each table went, and why; an unconfirmed address is free again."""
     site = make_site()
     site.member("ada@example.com")
     site.program().signup(EMAIL)
@@ -878,15 +764,21 @@ def test_SUP_19_purge_removes_what_is_dead(make_site: MakeSite) -> None:
 
     result = run(site, "purge")
 
-    assert result.exit_code == 0
-    assert result.output.splitlines() == [
-        "accountflow_mail: 1",
-        "accountflow_token: 1",
-        "accountflow_session: 0",
-        "users: 1",
-    ]
+    assert (result.exit_code, result.output) == (0, f"Deleted:\n{PURGED}")
     assert [row.email for row in site.rows("user")] == ["ada@example.com"]
     assert site.program().signup(EMAIL).status_code == 202
+
+
+def test_purge_can_be_tried(make_site: MakeSite) -> None:
+    """``purge --dry-run`` says the same and deletes nothing."""
+    site = make_site()
+    site.program().signup(EMAIL)
+    site.clock.tick(60 * 86400)
+
+    result = run(site, "purge", "--dry-run")
+
+    assert (result.exit_code, result.output) == (0, f"To be deleted:\n{PURGED}")
+    assert [len(site.rows(name)) for name in ("user", "token", "mail")] == [1, 1, 1]
 
 
 # What no command may do.
@@ -900,11 +792,16 @@ COMMANDS: list[list[str]] = [
     ["create-admin", "--if-none"],
     ["seed-users"],
     ["deliver", "--once"],
+    ["deliver", "--forever"],
+    ["mails"],
+    ["retry", "1"],
+    ["retry", "--failed"],
     ["purge"],
+    ["purge", "--dry-run"],
 ]
 
 
-@pytest.mark.parametrize("words", COMMANDS, ids=lambda words: words[0])
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_a_database_without_tables_is_explained(make_site: MakeSite, words: list[str]) -> None:
     """Where the tables are missing, each command ends with 1 and says how to get them."""
     site = make_site(FIRST)
@@ -917,7 +814,7 @@ def test_a_database_without_tables_is_explained(make_site: MakeSite, words: list
     assert "flask db upgrade" in result.output
 
 
-@pytest.mark.parametrize("words", [["init-db"], *COMMANDS], ids=lambda words: words[0])
+@pytest.mark.parametrize("words", [["init-db"], *COMMANDS], ids=" ".join)
 def test_a_database_that_is_away_is_explained(make_site: MakeSite, tmp_path: Path, words: list[str]) -> None:
     """Where the database does not open, each command ends with 1 and a sentence."""
     site = make_site(FIRST)

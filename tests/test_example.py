@@ -8,14 +8,15 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
-from flask import Flask
+from flask import Flask, request
 
 from example_app import create_app
-from example_app.models import User, db
+from example_app.models import User, accounts, db
 from flask_accountflow import ConfigError, configuration, settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -117,7 +118,33 @@ def test_health(app: Flask) -> None:
     answer = app.test_client().get("/healthz")
 
     assert answer.status_code == 200
-    assert answer.json == {"status": "ok", "database": "ok"}
+    assert answer.json == {
+        "status": "ok",
+        "database": "ok",
+        "mail": {"pending": 0, "oldest_seconds": None, "failed": 0},
+    }
+
+
+@pytest.mark.parametrize(("seconds", "status"), [(50, "ok"), (61, "degraded")])
+def test_F28_health_with_mails_that_wait(
+    make_app: MakeApp, production: dict[str, Any], seconds: int, status: str
+) -> None:
+    """A mail that has waited for more than a minute degrades the site, which the load balancer leaves in service."""
+    app = make_app({**production, "ACCOUNTFLOW_MAIL_KICK": "worker"})
+    with app.app_context():
+        db.create_all()
+        accounts.create_user("vic@example.com")
+        mail = accounts.tables.mail
+        began = datetime.now(timezone.utc).replace(microsecond=0) - timedelta(seconds=seconds)
+        db.session.execute(db.update(mail).where(mail.c.state == "pending").values(created_at=began))
+        db.session.commit()
+
+    answer = app.test_client().get("/healthz")
+
+    assert answer.status_code == 200
+    assert (answer.json["status"], answer.json["database"]) == (status, "ok")
+    assert (answer.json["mail"]["pending"], answer.json["mail"]["failed"]) == (1, 0)
+    assert seconds <= answer.json["mail"]["oldest_seconds"] < seconds + 10
 
 
 def test_health_without_database(make_app: MakeApp, production: dict[str, Any], tmp_path: Path) -> None:
@@ -126,7 +153,15 @@ def test_health_without_database(make_app: MakeApp, production: dict[str, Any], 
     answer = make_app({**production, "SQLALCHEMY_DATABASE_URI": nowhere}).test_client().get("/healthz")
 
     assert answer.status_code == 503
-    assert answer.json == {"status": "failing", "database": "unreachable"}
+    assert answer.json == {"status": "failing", "database": "unusable"}
+
+
+def test_health_without_tables(make_app: MakeApp, production: dict[str, Any]) -> None:
+    """A load balancer hears that the migrations have not run."""
+    answer = make_app(production).test_client().get("/healthz")
+
+    assert answer.status_code == 503
+    assert answer.json == {"status": "failing", "database": "unusable"}
 
 
 def test_everybody_sees_the_home_page(app: Flask) -> None:
@@ -200,6 +235,55 @@ def test_the_environment_is_understood(
     found, _ = configuration.read(make_app(production).config)
 
     assert getattr(found, key.lower()) == value
+
+
+@pytest.mark.parametrize(("proxies", "address"), [(None, "127.0.0.1"), ("1", "203.0.113.2"), ("2", "203.0.113.1")])
+def test_the_visitor_behind_proxies(
+    make_app: MakeApp, production: dict[str, Any], monkeypatch: pytest.MonkeyPatch, proxies: str | None, address: str
+) -> None:
+    """The visitor's address is what the outermost trusted proxy has seen, and without proxies nobody's word counts."""
+    if proxies is not None:
+        monkeypatch.setenv("FLASK_TRUSTED_PROXIES", proxies)
+    app = make_app(production)
+    app.add_url_rule("/who", view_func=lambda: str(request.remote_addr))
+
+    answer = app.test_client().get("/who", headers={"X-Forwarded-For": "203.0.113.1, 203.0.113.2"})
+
+    assert answer.text == address
+
+
+def test_celery_comes_from_the_environment(
+    make_app: MakeApp, production: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With ``FLASK_CELERY`` the app has a Celery that delivers, and without it none."""
+    del production["ACCOUNTFLOW_MAIL_KICK"]
+    plain = make_app(production)
+    monkeypatch.setenv("FLASK_CELERY", '{"broker_url": "memory://"}')
+
+    app = make_app(production)
+
+    assert "celery" not in plain.extensions
+    celery = app.extensions["celery"]
+    assert celery.conf.broker_url == "memory://"
+    assert "flask_accountflow.deliver" in celery.tasks
+
+
+def test_a_worker_finds_the_app() -> None:
+    """``celery --app example_app.worker`` has the task that delivers, and beat the sweep."""
+    show = "from example_app.worker import celery; print(sorted(celery.tasks), list(celery.conf.beat_schedule))"
+    given = {
+        "FLASK_DEBUG": "1",
+        "FLASK_SQLALCHEMY_DATABASE_URI": "sqlite://",
+        "FLASK_CELERY": '{"broker_url": "memory://"}',
+    }
+
+    done = subprocess.run(
+        [sys.executable, "-c", show], check=False, capture_output=True, text=True, cwd=ROOT, env={**os.environ, **given}
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "'flask_accountflow.deliver'" in done.stdout
+    assert "'accountflow-sweep'" in done.stdout
 
 
 def _as_text(value: Any) -> str:

@@ -21,12 +21,14 @@ from support import ABSENT, BASE_URL, CONFIG, OTHER_PASSWORD, PASSWORD, MemoryTr
 from wtforms import BooleanField, StringField
 
 from flask_accountflow import AccountFlow, ConfigError, UserMixin
-from flask_accountflow.errors import Refusal
+from flask_accountflow.errors import MailRejected, Refusal
 from flask_accountflow.flow import Action, Outcome, Services
 from flask_accountflow.flows import ACTIONS
 from flask_accountflow.mail.kicks import InlineKick, WorkerKick
+from flask_accountflow.mail.transports import Unreachable
 from flask_accountflow.passwords import BcryptHasher, PasswordPolicy
 from flask_accountflow.services import Parts, now
+from flask_accountflow.store.mailbox import MailStatus
 from flask_accountflow.throttle import NoThrottle, Reservation
 
 MakeSite = Callable[..., Site]
@@ -815,3 +817,14 @@ def test_a_refused_verb_leaves_the_apps_writes_alone(accounts: AccountFlow, site
     site.db.session.commit()
 
     assert {row.email for row in site.rows("user")} == {"eve@example.com", "ada@example.com"}
+
+
+def test_a_verb_says_how_mail_does(accounts: AccountFlow, site: Site) -> None:
+    """An app can ask how many mails wait, since when, and how many were given up."""
+    site.transport.fault = Unreachable("nobody at home")
+    site.program().signup("ada@example.com")
+    site.transport.fault = MailRejected("550 No")
+    site.program().signup("eve@example.com")
+    site.clock.tick(90)
+
+    assert accounts.mail_status() == MailStatus(pending=1, failed=1, oldest=90)

@@ -104,3 +104,19 @@ def disable_user(email: str, undo: bool) -> None:
     """Disable an account; all its logins and links end at once."""
     outcome = run_flow(admin.enable_user if undo else admin.disable_user, AccountForm, email=email)
     click.echo(f"{outcome.data['email']} is {'enabled' if undo else 'disabled'}.")
+
+
+@accountflow.command("revoke")
+@click.argument("email", required=False)
+@click.option("--all", "everybody", is_flag=True, help="End every login of the site.")
+@with_appcontext
+def revoke(email: str | None, everybody: bool) -> None:
+    """End every login and link of an account, or every login of the site. Passwords stay as they are."""
+    if (email is None) is not everybody:
+        raise click.UsageError("Name an address, or give --all.")
+    if email is not None:
+        outcome = run_flow(admin.revoke_sessions, AccountForm, email=email)
+        click.echo(f"{outcome.data['email']} is logged out everywhere.")
+        return
+    count = admin.revoke_everybody(replace(services_now(), own=True)).data["count"]
+    click.echo(f"{count} {'login' if count == 1 else 'logins'} ended.")

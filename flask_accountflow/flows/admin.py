@@ -150,3 +150,10 @@ def _change_once(services: Services, address: Address, values: Callable[[Account
 def revoke_sessions(services: Services, form: AccountForm) -> Outcome:
     """End every login and link of an account."""
     return _change(services, form.email.address, lambda account: {})
+
+
+def revoke_everybody(services: Services) -> Outcome:
+    """End every login of the site. Links in mails stay good: nobody holds them but the owners of the mailboxes."""
+    count = services.unit(lambda: services.store.sessions.revoke_everybody(services.clock()))
+    services.tell("sessions_revoked", user_id=None)
+    return Outcome("sessions_revoked", {"count": count})

@@ -13,6 +13,7 @@ from ..models import Tables
 from ..settings import Settings
 from .accounts import Accounts
 from .links import Links
+from .mailbox import Mailbox
 from .outbox import Outbox
 from .purge import Purge
 from .queue import Queue
@@ -31,6 +32,7 @@ class Store:
     sessions: Sessions
     outbox: Outbox
     queue: Queue
+    mailbox: Mailbox
     purge: Purge
 
 
@@ -68,5 +70,6 @@ def build(
         sessions=Sessions(units, user_model, mapper, tables, begin),
         outbox=outbox,
         queue=Queue(tables, user_model, begin),
+        mailbox=Mailbox(units, mapper, tables),
         purge=Purge(units, mapper, tables),
     )

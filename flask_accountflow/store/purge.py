@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,6 +12,7 @@ from sqlalchemy.orm import Mapper
 
 from ..models import Tables
 from ..settings import Settings
+from .accounts import SIGNUP
 from .queue import PENDING
 from .unit import Units
 
@@ -33,19 +34,34 @@ class Purge:
 
     def run(self, settings: Settings, now: datetime) -> dict[str, int]:
         """Delete what is dead and return how many rows of each table went."""
+        removed = {table.name: self._rows(table, dead) for table, dead in self._dead(settings, now)}
+        return {**removed, self._tables.user.name: self._accounts(_unverified_since(settings, now))}
+
+    def count(self, settings: Settings, now: datetime) -> dict[str, int]:
+        """Return how many rows of each table a run would delete. Accounts that the app's rows point at are counted."""
+        found = {table.name: self._count(table, dead) for table, dead in self._dead(settings, now)}
+        user = self._tables.user
+        return {**found, user.name: self._count(user, sa.and_(*self._stale(_unverified_since(settings, now))))}
+
+    def _dead(self, settings: Settings, now: datetime) -> Iterator[tuple[sa.Table, sa.ColumnElement[bool]]]:
         keep = now - timedelta(seconds=settings.link_keep_age)
         token, session, mail = self._tables.token, self._tables.session, self._tables.mail
-        return {
-            mail.name: self._rows(mail, sa.and_(mail.c.expires_at < keep, mail.c.state != PENDING)),
-            token.name: self._rows(token, token.c.expires_at < keep),
-            session.name: self._rows(session, session.c.expires_at < keep),
-            self._tables.user.name: self._accounts(now - timedelta(seconds=settings.unverified_max_age)),
-        }
+        # A mail that waits is delivered or given up first; one that the caps still count is needed by them.
+        is_over = sa.and_(mail.c.state != PENDING, mail.c.created_at < now - timedelta(seconds=_longest_cap(settings)))
+        # A sign-up competes with others of its address for as long as an account may stay unconfirmed.
+        is_no_rival = sa.or_(token.c.purpose != SIGNUP, token.c.created_at < _unverified_since(settings, now))
+        yield mail, sa.and_(mail.c.expires_at < keep, is_over)
+        yield token, sa.and_(token.c.expires_at < keep, is_no_rival)
+        yield session, session.c.expires_at < keep
+
+    def _count(self, table: sa.Table, dead: sa.ColumnElement[bool]) -> int:
+        statement = sa.select(sa.func.count()).select_from(table).where(dead)
+        return int(self._units.read(lambda: self._units.execute(statement).scalar_one(), release=True))
 
     def _rows(self, table: sa.Table, dead: sa.ColumnElement[bool]) -> int:
         removed = 0
         chosen = sa.select(table.c.id).where(dead).limit(_BATCH)
-        while ids := self._units.read(lambda: self._units.execute(chosen).scalars().all(), release=True):
+        while ids := self._ids(chosen):
             delete = sa.delete(table).where(table.c.id.in_(ids))
             self._units.run(lambda delete=delete: self._units.execute(delete), own=True)  # type: ignore[misc]
             removed += len(ids)
@@ -53,14 +69,23 @@ class Purge:
 
     def _accounts(self, before: datetime) -> int:
         """Delete accounts that were never confirmed, one by one; those that host tables point at stay."""
-        stale = [self._verified.is_(None), self._hash.is_(None), self._created < before, self._has_no_attempt(before)]
-        chosen = sa.select(self._key).where(*stale)
+        stale = self._stale(before)
+        chosen = sa.select(self._key).where(*stale).order_by(self._key).limit(_BATCH)
         if not self._enforces_references():
             chosen = chosen.where(*self._has_no_references())
-        ids = self._units.read(lambda: self._units.execute(chosen).scalars().all(), release=True)
         # The same conditions again: it may have been confirmed meanwhile.
         delete = sa.delete(self._tables.user).where(self._key == sa.bindparam("account"), *stale)
-        return sum(self._account(delete, account_id) for account_id in ids)
+        removed, portion = 0, chosen
+        while ids := self._ids(portion):
+            removed += sum(self._account(delete, account_id) for account_id in ids)
+            portion = chosen.where(self._key > ids[-1])  # not those again that stay
+        return removed
+
+    def _ids(self, chosen: sa.Select[Any]) -> Sequence[Any]:
+        return self._units.read(lambda: self._units.execute(chosen).scalars().all(), release=True)
+
+    def _stale(self, before: datetime) -> list[sa.ColumnElement[bool]]:
+        return [self._verified.is_(None), self._hash.is_(None), self._created < before, self._has_no_attempt(before)]
 
     def _has_no_attempt(self, before: datetime) -> sa.ColumnElement[bool]:
         token = self._tables.token
@@ -90,3 +115,12 @@ class Purge:
             return self._units.run(work, own=True)
         except IntegrityError:
             return False
+
+
+def _unverified_since(settings: Settings, now: datetime) -> datetime:
+    """Return before which a sign-up was made that nobody waits for any more."""
+    return now - timedelta(seconds=settings.unverified_max_age)
+
+
+def _longest_cap(settings: Settings) -> int:
+    return max(settings.resend_after, *(rate.seconds for rate in settings.mail_per_address))

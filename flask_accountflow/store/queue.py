@@ -30,6 +30,8 @@ _TRIES = 4  # to claim: several workers may reach for the same mails at once
 _REASON_LENGTH = 255
 _ADDRESS = re.compile(r"<?[^\s<>]+@[^\s<>]+>?")
 _LINK = re.compile(r"\b[a-z][a-z0-9+.-]*://\S+", re.IGNORECASE)
+# A link that is quoted without its scheme, and what else looks like a token.
+_TOKEN = re.compile(r"[\w-]{20,}\.[\w-]{5,}\.[\w-]{20,}")
 _UNPRINTABLE = re.compile(r"[\x00-\x20\x7f-\x9f\u2028\u2029]+")
 
 Begin = Callable[[], AbstractContextManager[sa.Connection]]
@@ -67,10 +69,10 @@ class Waiting:
 
 
 def scrub(reason: str, address: str = "") -> str:
-    """Return ``reason`` on one line, without addresses and links. Mail servers repeat the recipient."""
+    """Return ``reason`` on one line, without addresses, links and tokens. Mail servers repeat the recipient."""
     if address:
         reason = re.sub(f"<?{re.escape(address)}>?", "<address>", reason, flags=re.IGNORECASE)
-    reason = _LINK.sub("<link>", reason)
+    reason = _TOKEN.sub("<token>", _LINK.sub("<link>", reason))
     reason = _ADDRESS.sub("<address>", reason)
     return _UNPRINTABLE.sub(" ", reason).lstrip()[:_REASON_LENGTH].rstrip()
 

@@ -113,6 +113,7 @@ class Sessions:
         self._revoke = revoke.where(*alive)
         self._revoke_one = revoke.where(by_id, *_theirs(login))
         self._revoke_all = revoke.where(*_theirs(login))
+        self._revoke_everybody = revoke.where(login.c.revoked_at.is_(None), login.c.expires_at > now)
         unused = login.c.last_seen_at < sa.bindparam("before")
         self._touch = sa.update(login).where(by_id, unused).values(last_seen_at=now)
 
@@ -184,6 +185,10 @@ class Sessions:
         statement = self._revoke_all if keep is None else self._revoke_all.where(self._login_id != keep)
         result = self._units.execute(statement, {"owner": account_id, "now": now})
         return bool(getattr(result, "rowcount", 0) > 0)
+
+    def revoke_everybody(self, now: datetime) -> int:
+        """End every login of the site, and return how many there were."""
+        return int(getattr(self._units.execute(self._revoke_everybody, {"now": now}), "rowcount", 0))
 
     def living(self, account: Account, now: datetime) -> list[Device]:
         """Return where the account is logged in, the one used last first."""

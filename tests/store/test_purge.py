@@ -100,8 +100,9 @@ class Member(UserMixin, ClubBase):
 def test_rows_go_when_nobody_asks_any_more(desk: Desk, expired: timedelta, gone: int) -> None:
     """Links, logins and mails are kept for a month after their end, to say why they are dead; then they go."""
     account = desk.create(email_verified_at=START)
-    desk.link(account, expires_at=START - expired)
-    desk.link(None, expires_at=START - expired, used_at=START - 40 * DAY, outcome="decoy")
+    long_ago = START - 40 * DAY
+    desk.link(account, created_at=long_ago, expires_at=START - expired)
+    desk.link(None, created_at=long_ago, expires_at=START - expired, used_at=long_ago, outcome="decoy")
     insert(desk, "session", session(account, expires_at=START - expired))
     insert(desk, "mail", mail(desk, expires_at=START - expired))
 
@@ -121,10 +122,54 @@ def test_mails_that_wait_stay(desk: Desk, state: str, gone: int) -> None:
 def test_keeping_is_a_setting(make_shop: Callable[..., Shop]) -> None:
     """How long dead rows are kept is a setting."""
     desk = Desk(make_shop({"ACCOUNTFLOW_LINK_KEEP_AGE": 0}))
-    desk.link(None, expires_at=START - SECOND)
-    desk.link(None, expires_at=START)
+    desk.link(None, purpose="reset", expires_at=START - SECOND)
+    desk.link(None, purpose="reset", expires_at=START)
 
     assert purge(desk)["token"] == 1
+
+
+@pytest.mark.parametrize(("age", "gone"), [(UNVERIFIED, 0), (UNVERIFIED + SECOND, 1)])
+def test_sign_ups_stay_while_they_compete(make_shop: Callable[..., Shop], age: timedelta, gone: int) -> None:
+    """However short dead rows are kept: a sign-up that may still be a rival of another one stays, expired or not."""
+    desk = Desk(make_shop({"ACCOUNTFLOW_LINK_KEEP_AGE": 0}))
+    desk.link(desk.create(email_verified_at=START), created_at=START - age, expires_at=START - DAY)
+
+    assert purge(desk)["token"] == gone
+
+
+def test_SUP_06_a_purge_hands_no_sign_up_to_a_stranger(make_shop: Callable[..., Shop]) -> None:
+    """An owner who let his link expire is asked for a password by a stranger's later one, purged or not."""
+    shop = make_shop({"ACCOUNTFLOW_LINK_KEEP_AGE": 0})
+    shop.program().signup("ada@example.com")
+    shop.clock.tick(2 * DAY.total_seconds())
+    shop.program().signup("ada@example.com", "the password of a stranger")
+    purge(Desk(shop))
+
+    answer = shop.program().verify(shop.last_link)
+
+    assert answer.status_code == 422
+    assert answer.json["errors"][0]["field"] == "password"
+
+
+@pytest.mark.parametrize(("age", "gone"), [(DAY, 0), (DAY + SECOND, 1)])
+def test_mails_stay_while_they_are_counted(make_shop: Callable[..., Shop], age: timedelta, gone: int) -> None:
+    """However short dead rows are kept: a mail stays while the longest of the caps counts it."""
+    desk = Desk(make_shop({"ACCOUNTFLOW_LINK_KEEP_AGE": 0}))
+    insert(desk, "mail", mail(desk, created_at=START - age, expires_at=START - age + SECOND))
+
+    assert purge(desk)["mail"] == gone
+
+
+def test_SUP_15_a_purge_lifts_no_cap(make_shop: Callable[..., Shop]) -> None:
+    """Who has used up the ten mails of a day gets no more of them by a purge."""
+    shop = make_shop({"ACCOUNTFLOW_LINK_KEEP_AGE": 0, "ACCOUNTFLOW_VERIFY_MAX_AGE": 3600})
+    shop.member("vic@example.com")
+    for _ in range(12):
+        shop.program().signup("vic@example.com")  # what he is told holds no link, so nothing spares him from the cap
+        shop.clock.tick(1800)
+        purge(Desk(shop))
+
+    assert len(shop.letters) == 10
 
 
 def test_purge_goes_in_portions(desk: Desk) -> None:
@@ -143,6 +188,40 @@ def test_purge_goes_in_portions(desk: Desk) -> None:
 def test_nothing_to_purge(desk: Desk) -> None:
     """An empty database is purged of nothing."""
     assert purge(desk) == {"mail": 0, "token": 0, "session": 0, "users": 0}
+
+
+def test_counting_deletes_nothing(desk: Desk) -> None:
+    """What a purge would delete can be counted before, on every database, and the purge then deletes just that."""
+    account = desk.create(email_verified_at=START)
+    stale(desk, BOB)
+    insert(desk, "session", *[session(account) for _ in range(3)], session(account, expires_at=START))
+    insert(desk, "mail", *[mail(desk) for _ in range(4)], mail(desk, state="pending"))
+    desk.link(account, created_at=START - 40 * DAY, expires_at=START - KEPT - SECOND)
+
+    with desk.shop.app.app_context():
+        counted = desk.store.purge.count(services(desk.shop).settings, desk.now)
+    left = [len(desk.shop.rows(name)) for name in ("mail", "token", "session", "user")]
+
+    assert {name.rpartition("_")[2]: count for name, count in counted.items()} == purge(desk)
+    assert list(counted.values()) == [4, 1, 3, 1]
+    assert left == [5, 1, 4, 2]
+
+
+def test_many_accounts_go_in_portions(desk: Desk) -> None:
+    """More stale accounts than one portion go, and those in between that the app's rows point at stay."""
+    moment = START - UNVERIFIED - SECOND
+    plain = {"is_active": True, "is_admin": False, "created_at": moment}
+    rows = [
+        {"id": random_id(), "stamp": random_id(), "email": f"{number}@x", "email_key": f"{number}@x", **plain}
+        for number in range(1040)
+    ]
+    kept = sorted(row["id"] for row in rows)[::100]
+    with desk.shop.engine.begin() as connection:
+        connection.execute(sa.insert(desk.shop.tables.user), rows)
+        connection.execute(sa.insert(desk.shop.Profile), [{"user_id": user_id} for user_id in kept])
+
+    assert purge(desk)["users"] == 1029
+    assert sorted(row.id for row in desk.shop.rows("user")) == kept
 
 
 # Accounts that were never confirmed
