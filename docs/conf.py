@@ -4,14 +4,14 @@ import sys
 from importlib.metadata import version as version_of
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).with_name("_ext")))
+sys.path[:0] = [str(Path(__file__).with_name("_ext")), str(Path(__file__).parents[1])]
 
 project = "flask-accountflow"
 author = "flask-accountflow contributors"
 copyright = "flask-accountflow contributors"
 release = version = version_of("flask-accountflow")
 
-extensions = ["myst_parser", "reference_tables"]
+extensions = ["myst_parser", "reference_tables", "kept_by"]
 exclude_patterns = ["_build"]
 nitpicky = True
 

@@ -16,7 +16,7 @@ ROOT = PACKAGE.name
 #: The rows from top to bottom. A folder stands for the files in it.
 ROWS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("rules", "jwt_keys", "languages", "breaches", "settings", "configuration"),
+    ("rules", "jwt_keys", "languages", "breaches", "settings", "configuration", "contract"),
     ("identity", "passwords", "tokens", "access_tokens", "link_addresses", "models", "counters", "throttle", "events"),
     ("store",),
     ("mail",),
@@ -28,6 +28,8 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("cli", "contrib"),
     ("engines", "services", "mount", "extension"),
     ("__init__",),
+    # For the tests of apps: it needs pytest, which nothing above may.
+    ("testing",),
 )
 #: Flask and what belongs to it may be imported from this row on.
 FLASK_FROM = ROWS.index(("sessions",))
@@ -39,6 +41,7 @@ NEIGHBOURS: Mapping[str, set[str]] = {
     "languages": {"rules"},
     "settings": {"rules", "jwt_keys", "languages"},
     "configuration": {"settings", "jwt_keys"},
+    "contract": {"rules", "settings"},
     "access_tokens": {"tokens"},
     "link_addresses": {"tokens"},
     "models": {"tokens"},
@@ -215,6 +218,7 @@ PLANTED = {
     "flows.login": "",
     "sessions": "from flask import session",
     "__init__": "from .sessions import current_user",
+    "testing": "import pytest\nfrom .sessions import current_user",
 }
 
 
@@ -247,6 +251,9 @@ def test_sound_sources_pass() -> None:
         ("sessions", "def late():\n    from .errors import Refusal", "sessions imports errors inside a function"),
         ("sessions", "async def late():\n    from . import errors", "sessions imports errors inside a function"),
         ("sessions", "if True:\n    from .extension import x", "sessions imports the root package"),
+        ("sessions", "from .testing import outbox", "sessions imports testing"),
+        ("__init__", "from .testing import outbox", "__init__ imports testing"),
+        ("testing", "from . import current_user", "testing imports the root package"),
         ("helpers", "", "helpers has no row"),
         ("store.unit", "from .accounts import Account", "store.accounts -> store.unit -> store.accounts"),
     ],

@@ -28,7 +28,7 @@ class SettingsTable(Directive):
             )
             for one in settings.declarations()
         )
-        return [_table(("Key", "Default", "Meaning"), (34, 20, 46), rows)]
+        return [table(("Key", "Default", "Meaning"), (34, 20, 46), rows)]
 
 
 class ProblemsTable(Directive):
@@ -40,7 +40,7 @@ class ProblemsTable(Directive):
             (nodes.literal(text=code), nodes.Text(str(problem.status)), nodes.Text(problem.title))
             for code, problem in errors.PROBLEMS.items()
         )
-        return [_table(("Code", "Status", "Title"), (30, 10, 60), rows)]
+        return [table(("Code", "Status", "Title"), (30, 10, 60), rows)]
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
@@ -50,7 +50,8 @@ def setup(app: Sphinx) -> dict[str, bool]:
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
-def _table(heads: tuple[str, ...], widths: tuple[int, ...], rows: Iterable[tuple[nodes.Node, ...]]) -> nodes.table:
+def table(heads: tuple[str, ...], widths: tuple[int, ...], rows: Iterable[tuple[nodes.Node, ...]]) -> nodes.table:
+    """Return a table with these heads, widths in percent, and rows."""
     group = nodes.tgroup(cols=len(heads))
     group += [nodes.colspec(colwidth=width) for width in widths]
     group += nodes.thead("", _row(tuple(nodes.Text(head) for head in heads)))

@@ -14,6 +14,7 @@ from flask import current_app
 from flask.cli import with_appcontext
 
 from ..configuration import production_faults
+from ..contract import promises
 from ..counters import Store, StoreDown
 from ..flow import Services
 from ..settings import PREFIX, Settings, declarations, is_loopback, shown
@@ -34,10 +35,14 @@ def init_db() -> None:
 
 @accountflow.command("check")
 @click.option("--production", is_flag=True, help="Judge as if debug and testing were off.")
+@click.option("--contract", is_flag=True, help="Only tell which promises about security the settings keep.")
 @with_appcontext
-def check_all(production: bool) -> None:
+def check_all(production: bool, contract: bool) -> None:
     """Tell what is wrong with this configuration and database; exit 1 when it is not fit."""
     services = services_now()
+    if contract:
+        _tell_promises(services.settings, production)
+        return
     previews: Previews = current_app.extensions["accountflow_previews"]
     faults = [*_missing_tables(services), *_uncounted_limits(services), *previews.faults()]
     # What debug puts in the place of a mail server is not there in production.
@@ -51,6 +56,12 @@ def check_all(production: bool) -> None:
     if faults:
         raise click.exceptions.Exit(1)
     click.echo("No faults.")
+
+
+def _tell_promises(settings: Settings, production: bool) -> None:
+    judged = replace(settings, debug=False, testing=False) if production else settings
+    for promise in promises(judged):
+        click.echo(str(promise))
 
 
 def _missing_tables(services: Services) -> Iterator[str]:
