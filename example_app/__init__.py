@@ -6,6 +6,9 @@
 Every setting can be given by the environment, with ``FLASK_`` before its name: ``FLASK_SECRET_KEY``,
 ``FLASK_SQLALCHEMY_DATABASE_URI``, ``FLASK_MAIL_SERVER``, ``FLASK_ACCOUNTFLOW_BASE_URL`` and so on.
 Values are read as JSON where they are JSON (``false``, ``10``, ``["a"]``), else as text.
+
+``FLASK_TRUSTED_PROXIES`` is how many proxies stand before it; none is by default. Mails go out by Celery once
+``FLASK_CELERY`` is set, such as to ``{"broker_url": "redis://localhost"}``; see worker.py.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from flask import Flask
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 from . import views
 from .models import accounts, db, migrate
@@ -39,8 +43,27 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     if app.debug and not app.config["SECRET_KEY"]:
         app.config["SECRET_KEY"] = _DEBUG_SECRET_KEY
 
+    # Without them each visitor would have the address of the nearest proxy, and share its limits with all others.
+    proxies = app.config.get("TRUSTED_PROXIES", 0)
+    app.wsgi_app = ProxyFix(app.wsgi_app, x_for=proxies, x_proto=proxies)  # type: ignore[method-assign]
+    if "CELERY" in app.config:
+        _set_up_celery(app)
     db.init_app(app)
     migrate.init_app(app, db, directory=str(Path(__file__).with_name("migrations")), render_as_batch=True)
     accounts.init_app(app)
     app.register_blueprint(views.pages)
     return app
+
+
+def _set_up_celery(app: Flask) -> None:
+    """Make the Celery of ``app``, and let it deliver the mails.
+
+    Tasks of your own want an app context: https://flask.palletsprojects.com/en/stable/patterns/celery/
+    """
+    from celery import Celery  # noqa: PLC0415 - optional
+
+    # Where a worker cannot fork (macOS, Windows), its processes find the tasks there.
+    celery = Celery(app.name, include=["example_app.worker"])
+    celery.config_from_object(app.config["CELERY"])
+    app.extensions["celery"] = celery
+    app.config.setdefault("ACCOUNTFLOW_MAIL_KICK", "celery")

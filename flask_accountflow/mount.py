@@ -89,7 +89,7 @@ def _named_transport(app: Flask, settings: Settings) -> Transport:
         return ConsoleTransport()
     if "mail" not in app.extensions:
         Mail(app)
-    return SmtpTransport(app, timeout=settings.mail_timeout, ca_file=settings.mail_ca_file)
+    return SmtpTransport(app, settings.mail_timeout, settings.mail_ca_file, settings.mail_ehlo_name)
 
 
 def _kick(app: Flask, settings: Settings, parts: Parts, deliverer: Deliverer, engines: Engines) -> Callable[[], None]:

@@ -211,6 +211,13 @@ class Settings:
         "CA certificates that the mail server is checked against. Default: the system's.",
         optional=True,
     )
+    mail_ehlo_name: str | None = declare(
+        None,
+        rules.line,
+        "The name that the mail server is greeted by. Some refuse a computer that has none, as containers do. "
+        "Default: the full name of this computer, else its address.",
+        optional=True,
+    )
     mail_per_address: tuple[Rate, ...] = declare(
         (Rate(3, HOUR), Rate(10, DAY)), rules.rates, "Mails of one kind to one address. More are dropped, silently."
     )

@@ -64,6 +64,8 @@ def redis_client() -> Any:
         client.ping()
     except redis.RedisError as error:
         client.close()
+        if "redis" in os.environ.get("ACCOUNTFLOW_TEST_REQUIRE", ""):
+            pytest.fail(f"redis is required and does not answer: {error}")
         pytest.skip(f"no Redis answers at {REDIS_URL}: {error}")
     return client
 
