@@ -61,6 +61,10 @@ class MailDeferred(MailFault):
     """The mail could not be handed over now (SMTP 4xx, time-out, connection or TLS fault)."""
 
 
+class MailUnsure(MailDeferred):
+    """The server has the whole mail and has not said in time what becomes of it: it may arrive."""
+
+
 @dataclass(frozen=True)
 class Problem:
     """One row of the closed list of problem codes."""

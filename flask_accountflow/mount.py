@@ -17,10 +17,12 @@ from .flow import Action
 from .forms import SignupForm
 from .mail.delivery import Deliverer
 from .mail.kicks import InlineKick, Kick, ThreadKick, WorkerKick
+from .mail.letter import Letter, Renderer
 from .mail.transports import ConsoleTransport, FileTransport, RecordingTransport, Transport
 from .mail_smtp import SmtpTransport
 from .services import Parts
 from .settings import Settings
+from .store.queue import Waiting
 from .web import blueprint
 from .web.letters import LetterRenderer
 from .web.openapi import Description
@@ -43,7 +45,7 @@ def mount(
     transport, recorded = _transport(app, settings, parts)
     _set_cookie_defaults(app, settings)
     app.jinja_env.filters["af_when"] = when_said
-    render = LetterRenderer(app.jinja_env, settings, built.addresses)
+    render = _in_context(app, LetterRenderer(app.jinja_env, settings, built.addresses))
     deliverer = Deliverer(built.store.queue, transport, render, built.clock, built.emit)
     kick = _kick(app, settings, parts, deliverer, engines)
     built = replace(built, kick=kick)
@@ -65,6 +67,16 @@ def mount(
         )
     if hasattr(kick, "start"):
         app.before_request_funcs.setdefault(None, []).append(_once(kick.start))
+
+
+def _in_context(app: Flask, render: Renderer) -> Renderer:
+    """Return what renders where there is no request: the app's own functions for templates ask for the app."""
+
+    def rendered(waiting: Waiting) -> Letter:
+        with app.app_context():
+            return render(waiting)
+
+    return rendered
 
 
 def _actions(settings: Settings, parts: Parts) -> Iterator[Action]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 from uuid import uuid4
 
-from ..errors import MailDeferred, MailFault, MailRejected
+from ..errors import MailDeferred, MailFault, MailRejected, MailUnsure
 from ..events import line
 from ..store.queue import Queue, Waiting, scrub
 from .letter import Letter, Renderer
@@ -31,6 +31,10 @@ _FRESH = timedelta(seconds=15)
 
 # Seconds until the next try; the last one repeats until the mail expires.
 _BACKOFF = (5, 30, 120, 600, 1800)
+
+
+# Seconds until a mail is tried again that may have arrived: a server that is slow now would make a copy of each try.
+_UNSURE = 1800
 
 
 class Handover(NamedTuple):
@@ -80,12 +84,12 @@ class Deliverer:
         finished, the others are given back), and when the server cannot be reached.
         """
         halt = stop if stop is not None else threading.Event()
-        hand = self._hands.setdefault(os.getpid(), _Hand(self._queue))
+        hand = self._hands.setdefault(os.getpid(), _Hand(self._queue, self._clock))
         handled, later = 0, None
         try:
             with _Wire(self._transport, self._deadline) as wire:
                 while not halt.is_set() and (limit is None or handled < limit):
-                    mail = hand.take(self._clock(), _BATCH if limit is None else min(_BATCH, limit - handled))
+                    mail = hand.take(_BATCH if limit is None else min(_BATCH, limit - handled))
                     if mail is None:
                         break
                     try:
@@ -147,7 +151,7 @@ class Deliverer:
         elif isinstance(fault, MailRejected):
             self._end(self._queue.bury, mail, str(fault))
         else:
-            self._defer(mail, str(fault))
+            self._defer(mail, str(fault), least=_UNSURE if isinstance(fault, MailUnsure) else 0)
         return fault
 
     def _prepare(self, mail: Waiting) -> Letter | None:
@@ -169,13 +173,15 @@ class Deliverer:
             # Another worker may have taken it over, and sent it again.
             _log.warning("%s", line("mail_sent_late", mail_id=mail.id, template=mail.template))
 
-    def _defer(self, mail: Waiting, reason: str) -> None:
-        """Let the mail wait for its next try, or give it up when it will have expired by then."""
-        pause = _BACKOFF[min(mail.attempts, len(_BACKOFF)) - 1]
-        at = self._clock() + timedelta(seconds=pause)
-        if at >= mail.expires_at:
+    def _defer(self, mail: Waiting, reason: str, least: int = 0) -> None:
+        """Let the mail wait for its next try, or give it up when its time is over."""
+        now = self._clock()
+        # Near its end it is tried more often, so that none is given up while its link would still be of use.
+        left = int((mail.expires_at - now).total_seconds())
+        pause = min(max(least, _BACKOFF[min(mail.attempts, len(_BACKOFF)) - 1]), left // 2)
+        if pause < _BACKOFF[0]:
             self._end(self._queue.bury, mail, f"expired: {reason}")
-        elif self._queue.defer(mail, reason, at):
+        elif self._queue.defer(mail, reason, now + timedelta(seconds=pause)):
             known = {"mail_id": mail.id, "template": mail.template, "reason": scrub(reason, mail.to_addr)}
             _log.warning("%s", line("mail_deferred", **known, retry_in=pause))
 
@@ -194,25 +200,27 @@ class Deliverer:
 class _Hand:
     """The mails that the senders of one process have claimed and not begun."""
 
-    def __init__(self, queue: Queue) -> None:
+    def __init__(self, queue: Queue, clock: Callable[[], datetime]) -> None:
         self._queue = queue
+        self._clock = clock
         self._mails: deque[Waiting] = deque()
-        self._claimed_at: datetime | None = None
+        self._claimed_at = clock()
         self._lock = threading.Lock()
 
-    def take(self, now: datetime, size: int) -> Waiting | None:
+    def take(self, size: int) -> Waiting | None:
         """Return the next mail, of a new claim of up to ``size`` mails where it must be; None when nothing is due."""
         with self._lock:
-            if self._mails and not self._is_fresh(now):
-                self._release(None)
+            self._drop_stale()
             if not self._mails:
-                self._mails.extend(self._queue.claim(now, size))
-                self._claimed_at = now
+                self._claimed_at = self._clock()
+                self._mails.extend(self._queue.claim(self._claimed_at, size))
+                self._drop_stale()  # the claim itself may have waited long
             return self._mails.popleft() if self._mails else None
 
-    def _is_fresh(self, now: datetime) -> bool:
-        """Tell whether a send that begins now ends within the lease. Not after a clock went back, either."""
-        return self._claimed_at is not None and timedelta(0) <= now - self._claimed_at < _FRESH
+    def _drop_stale(self) -> None:
+        """Give back what a send that begins now might outlive the lease of. After a clock went back, too."""
+        if self._mails and not timedelta(0) <= self._clock() - self._claimed_at < _FRESH:
+            self._release(None)
 
     def put_back(self, mail: Waiting) -> None:  # pragma: no cover - see _Ending
         """Take back a mail that was taken and not begun."""

@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import NamedTuple, Protocol, TextIO
 
@@ -38,6 +38,15 @@ class Transport(Protocol):
         """Return a connection for one thread. Best opened by its first letter, whose deadline then covers it."""
 
 
+def steps(connection: Connection) -> tuple[str, ...]:
+    """Return what happened to the last letter, one line for each step; the last one is where it ended.
+
+    No line holds an address, a link, a password or the text of the letter. A connection tells this by an
+    attribute ``steps``, and has none if it has nothing to tell.
+    """
+    return tuple(getattr(connection, "steps", ()))
+
+
 class FileTransport:
     """Appends letters to a file, which holds working links. Several processes may share it."""
 
@@ -47,19 +56,15 @@ class FileTransport:
     @contextmanager
     def connect(self) -> Iterator[Connection]:
         """Return a connection. The file is opened for each letter, so that it may be moved away."""
-        yield self
+        yield _Writing(f"append to {os.path.abspath(self._path)}", self._append)
 
-    def send(self, letter: Letter) -> None:
-        """Append one block."""
+    def _append(self, letter: Letter) -> None:
         handle = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
             # One call: with O_APPEND blocks of several processes do not mix.
             os.write(handle, block(letter).encode("utf-8", "backslashreplace"))
         finally:
             os.close(handle)
-
-    def abort(self) -> None:
-        """Do nothing: a file is never slow for long."""
 
 
 class ConsoleTransport:
@@ -71,18 +76,31 @@ class ConsoleTransport:
     @contextmanager
     def connect(self) -> Iterator[Connection]:
         """Return a connection."""
-        yield self
+        yield _Writing("print", self._print)
 
-    def send(self, letter: Letter) -> None:
-        """Print one block."""
+    def _print(self, letter: Letter) -> None:
         stream = self._stream if self._stream is not None else sys.stdout
         encoding = getattr(stream, "encoding", None) or "utf-8"
         # A terminal that lacks a sign must not keep a developer from his link.
         stream.write(block(letter).encode(encoding, "backslashreplace").decode(encoding))
         stream.flush()
 
+
+class _Writing:
+    """A connection that is one step, which is never slow for long."""
+
+    def __init__(self, step: str, write: Callable[[Letter], None]) -> None:
+        self.steps: list[str] = []
+        self._step = step
+        self._write = write
+
+    def send(self, letter: Letter) -> None:
+        self.steps[:] = [f"{self._step}: failed"]
+        self._write(letter)
+        self.steps[:] = [f"{self._step}: done"]
+
     def abort(self) -> None:
-        """Do nothing: there is nothing to close."""
+        """Do nothing."""
 
 
 class Recorded(NamedTuple):
@@ -124,6 +142,10 @@ class _RecordingConnection:
     def __init__(self, inner: Connection, transport: RecordingTransport) -> None:
         self._inner = inner
         self._transport = transport
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        return steps(self._inner)
 
     def send(self, letter: Letter) -> None:
         self._inner.send(letter)

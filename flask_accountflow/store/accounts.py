@@ -18,6 +18,7 @@ from ..errors import FieldFault
 from ..identity import Address
 from ..models import Tables, aware
 from ..tokens import random_id
+from .queue import FAILED
 from .unit import Units
 
 SIGNUP = "signup"
@@ -139,6 +140,12 @@ class Accounts:
             token.c.stamp == column["stamp"],
             token.c.used_at.is_(None),
             token.c.expires_at > sa.bindparam("now"),
+            # A link that never arrived is none: the caps must not keep its owner from another.
+            ~sa.exists().where(
+                tables.mail.c.user_id == self._columns.key,
+                tables.mail.c.token_id == token.c.id,
+                tables.mail.c.state == FAILED,
+            ),
         )
         self._find_with_link = self._find.add_columns(live.label("holds_link"))
         self._find_for_login = self._login_statement(token, by_key)

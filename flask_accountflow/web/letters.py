@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timezone, tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from flask import current_app, has_app_context
 from jinja2 import Environment
 
 from ..identity import mask
@@ -41,9 +43,12 @@ class LetterRenderer:
 
     def __call__(self, waiting: Waiting) -> Letter:
         """Return the letter of a waiting mail, in the language that its recipient has now, or else had then."""
-        settings = self._settings
-        language = self._languages.choose(getattr(waiting.user, "locale", None), waiting.locale)
-        link = self._link(waiting)
+        language = self._languages.choose(_told(waiting.user, "locale"), waiting.locale)
+        with _speaking(language):
+            return self._letter(waiting, language)
+
+    def _letter(self, waiting: Waiting, language: Language) -> Letter:
+        settings, link = self._settings, self._link(waiting)
         context = self._context(waiting, link, language)
         return Letter(
             to=waiting.to_addr,
@@ -105,9 +110,29 @@ def _life(row: WaitingLink, language: Language) -> str:
 def _zone_of(user: Any) -> tzinfo:
     """Return the time zone of an app's user that names one (``Europe/Berlin``) as ``timezone``, else UTC."""
     try:
-        return ZoneInfo(getattr(user, "timezone", None) or "UTC")
+        return ZoneInfo(_told(user, "timezone") or "UTC")
     except (KeyError, ValueError, OSError, TypeError):  # whatever a column may hold
         return timezone.utc
+
+
+def _told(user: Any, name: str) -> Any:
+    """Return an attribute of the app's user, None where it has none or cannot say: the entity is detached."""
+    try:
+        return getattr(user, name, None)
+    except Exception:  # a relationship, or a property of the app, may raise anything
+        return None
+
+
+@contextmanager
+def _speaking(language: Language) -> Iterator[None]:
+    """Let Flask-Babel speak the language of the mail, too, where an app's own template asks it."""
+    if has_app_context() and "babel" in current_app.extensions:
+        import flask_babel  # noqa: PLC0415 - optional
+
+        with flask_babel.force_locale(language.tag.replace("-", "_")):
+            yield
+    else:
+        yield
 
 
 def _origin(waiting: Waiting) -> str | None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from decimal import Decimal
 
 import pytest
+import sqlalchemy as sa
 from flow_bench import (
     CLASSES,
     DEVICE,
@@ -198,6 +199,22 @@ def test_a_capped_address_can_still_be_reset(member: Bench) -> None:
 
     assert capped == "capped"
     assert answer(member.reset, member.token) == "password_changed"
+
+
+def test_RST_09_links_that_never_arrived_lock_nobody_out(member: Bench) -> None:
+    """An address whose links the mail server has refused is mailed another one, in spite of the cap."""
+    for _ in range(3):
+        member.request_reset(email=EMAIL)
+        member.clock.tick(61)
+    with member.engine.begin() as connection:
+        connection.execute(sa.update(member.tables.mail).values(state="failed"))
+    member.request_reset(email=EMAIL)
+    member.clock.tick(61)
+    capped = [mail.reason for mail in member.mails]
+
+    member.request_reset(email=EMAIL)
+
+    assert (capped, member.mails[-1].reason) == ([None] * 4, "capped")
 
 
 @pytest.mark.parametrize("state", ["expired", "used", "superseded"])

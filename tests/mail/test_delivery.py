@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 from databases import NOW, TABLES, Rows, User, sqlite  # noqa: F401
 
-from flask_accountflow.errors import MailDeferred, MailRejected
+from flask_accountflow.errors import MailDeferred, MailRejected, MailUnsure
 from flask_accountflow.mail.delivery import Deliverer
 from flask_accountflow.mail.letter import Letter
 from flask_accountflow.mail.transports import Connection, Unreachable
@@ -210,7 +210,7 @@ def test_deferred(world: World, caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_backoff(world: World) -> None:
-    """A mail is tried after 5 s, 30 s, 2 min, 10 min and then each 30 min, until it has expired; then it has failed."""
+    """A mail is tried after 5 s, 30 s, 2 min, 10 min, each 30 min, and at its end by halves, until it has expired."""
     world.wire.faults["odd"] = MailDeferred("450 busy")
     mail = world.rows.mail(template="odd", expires_at=NOW + timedelta(hours=2))
     deliverer, pauses = world.deliverer(), []
@@ -221,7 +221,7 @@ def test_backoff(world: World) -> None:
         pauses.append((world.clock.now - before).total_seconds())
         deliverer.deliver_due()
 
-    assert pauses == [0, 5, 30, 120, 600, 1800, 1800, 1800]
+    assert pauses == [0, 5, 30, 120, 600, 1800, 1800, 1422, 711, 356, 178, 89, 44, 22, 11, 6]
     assert world.states(mail) == ["failed"]
     assert world.rows.stored(mail).last_error == "expired: 450 busy"
     assert [(event, payload["reason"]) for event, payload in world.events] == [("mail_failed", "expired: 450 busy")]
@@ -330,6 +330,37 @@ def test_lease_at_sending(world: World) -> None:
     world.deliverer().deliver_due()
 
     assert left == [LEASE, LEASE - 14 * SECOND] * 2
+
+
+def test_mail_that_may_have_arrived(world: World) -> None:
+    """A mail that the server has, without a word of what becomes of it, is tried again only after half an hour."""
+    world.wire.faults["odd"] = MailUnsure("time-out")
+    mail = world.rows.mail(template="odd")
+
+    world.deliverer().deliver_due()
+
+    row = world.rows.stored(mail)
+    assert (row.state, aware(row.next_attempt_at)) == ("pending", NOW + 1800 * SECOND)
+
+
+def test_claim_that_takes_long(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the claim itself waited so long that its lease is nearly over, it is given back, and sent by a new one."""
+    mail = world.rows.mail()
+    claim = world.queue.claim
+
+    def slow(now: datetime, batch: int) -> list[Waiting]:
+        found = claim(now, batch)
+        world.clock.now += 30 * SECOND
+        return found
+
+    monkeypatch.setattr(world.queue, "claim", slow)
+    first = world.deliverer().deliver_due()
+    row = world.rows.stored(mail)
+    monkeypatch.setattr(world.queue, "claim", claim)
+    second = world.deliverer().deliver_due()
+
+    assert (first, row.lease_id, row.attempts) == (0, None, 0)
+    assert (second, world.states(mail)) == (1, ["sent"])
 
 
 @pytest.mark.parametrize("seconds", [15, 61, 500, -1])

@@ -7,7 +7,7 @@ import os
 import stat
 import subprocess
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -23,6 +23,7 @@ from flask_accountflow.mail.transports import (
     Recorded,
     RecordingTransport,
     Transport,
+    steps,
 )
 
 LINK = "https://shop.example/auth/verify/abc.def"
@@ -151,6 +152,33 @@ def test_console_of_few_signs() -> None:
 
     assert b"Hello \\u2013 Gr\\xfc\\xdfe," in raw.getvalue()
     assert LINK.encode() in raw.getvalue().splitlines()
+
+
+def told(transport: Transport, letter: Letter = LETTER) -> tuple[str, ...]:
+    """Return how a letter fared, step by step."""
+    with transport.connect() as connection, suppress(MailRejected, OSError):
+        connection.send(letter)
+    return steps(connection)
+
+
+def test_steps_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a letter in a file it is told where that file is, and whether the letter is in it."""
+    monkeypatch.chdir(tmp_path)
+
+    assert told(FileTransport("mail.log")) == (f"append to {tmp_path / 'mail.log'}: done",)
+    assert told(FileTransport(tmp_path)) == (f"append to {tmp_path}: failed",)
+
+
+def test_steps_of_the_console() -> None:
+    """Of a letter that was printed it is told that it was; and the same while it is recorded."""
+    console = ConsoleTransport(io.StringIO())
+
+    assert told(console) == told(RecordingTransport(console)) == ("print: done",)
+
+
+def test_no_steps() -> None:
+    """A transport of the app need not tell anything."""
+    assert told(Picky()) == told(RecordingTransport(Picky())) == ()
 
 
 class Picky:

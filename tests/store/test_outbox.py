@@ -321,6 +321,16 @@ def test_cap_counts_every_spelling(desk: Desk) -> None:
     assert post(desk, draft(account, address=Address("VIC@example.com", VIC.key))).dropped == "duplicate"
 
 
+def test_a_clock_that_was_wrong_caps_nobody(desk: Desk) -> None:
+    """What was written by a clock that was ahead counts no longer once the clock is right."""
+    account = desk.create()
+    desk.shop.clock.tick(30 * DAY)
+    fill(desk, account, 3)
+    desk.shop.clock.tick(-30 * DAY)
+
+    assert post(desk, draft(account)).dropped is None
+
+
 def test_RST_09_cap_spares_an_address_without_a_link(desk: Desk) -> None:
     """An address that holds no live link gets one in spite of the cap, but not twice a minute."""
     account = desk.create()

@@ -23,9 +23,14 @@ from uuid import UUID
 
 import flask
 import pytest
+import sqlalchemy as sa
+from babel.messages.catalog import Catalog
+from babel.messages.mofile import write_mo
+from flask import current_app
 from flask_babel import Babel
 from jinja2 import DictLoader, Environment
 from markupsafe import Markup
+from sqlalchemy.orm.exc import DetachedInstanceError
 from support import BASE_URL, START, Site, services
 
 from flask_accountflow.languages import DOMAIN, ENGLISH, LANGUAGES, Languages
@@ -598,6 +603,46 @@ def test_flask_babels_own_words_in_a_mail_of_the_app(make_site: Callable[..., Si
     site.program().signup(EMAIL)
 
     assert site.letters[0].text == "Anmelden Log in Log in\n"
+
+
+def test_a_worker_renders_what_asks_for_the_app(make_site: Callable[..., Site], tmp_path: Path) -> None:
+    """Without a request, too, an app's own words in a mail are in its recipient's language, by the app's catalog."""
+    folder = tmp_path / "de" / "LC_MESSAGES"
+    folder.mkdir(parents=True)
+    catalog = Catalog(locale="de")
+    catalog.add("We ship", "Wir liefern")
+    with (folder / "messages.mo").open("wb") as file:
+        write_mo(file, catalog)
+    site = make_site({**MULTILINGUAL, "ACCOUNTFLOW_MAIL_KICK": "worker"})
+    Babel(site.app, default_locale="en", default_translation_directories=str(tmp_path))
+    site.app.jinja_loader = DictLoader({"accountflow/mail/verify.txt": '{{ gettext("We ship") }} {{ our_name() }}'})
+    site.app.jinja_env.globals["our_name"] = lambda: current_app.name
+    site.program().signup(EMAIL)
+    with site.app.app_context(), site.db.engine.begin() as connection:
+        connection.execute(sa.update(site.tables.user).values(locale="de"))
+
+    worker = threading.Thread(target=site.app.extensions["accountflow_delivery"].deliver_due)
+    worker.start()
+    worker.join()
+
+    assert site.letters[0].text == f"Wir liefern {site.app.name}\n"
+
+
+class _Detached(SimpleNamespace):
+    """A user whose columns cannot be read any more."""
+
+    @property
+    def timezone(self) -> str:
+        raise DetachedInstanceError("lazy load operation of attribute 'zone' cannot proceed")
+
+    locale = timezone
+
+
+def test_a_user_who_says_nothing_is_still_written_to(renderer: Callable[..., LetterRenderer]) -> None:
+    """When the app's user cannot say its zone or language, the mail goes out in UTC and the row's language."""
+    mail = Mail(renderer()(waiting("reset", "de", user=_Detached())))
+
+    assert "Uhr (UTC)" in mail.text
 
 
 # Times.
