@@ -14,7 +14,7 @@ first = $$(for minor in $(1); do if python3.$$minor -c '' 2>/dev/null; then echo
 NEWEST = $(call first,14 13 12 11 10)
 OLDEST = $(call first,10 11 12 13 14)
 
-.PHONY: demo test test-all clean
+.PHONY: demo test test-all faults failpoints broken timing clean
 
 demo: $(VENV)/demo.installed ## Serve the example app at http://127.0.0.1:$(PORT)
 	FLASK_DEBUG=1 $(VENV)/bin/flask --app example_app db upgrade
@@ -26,6 +26,18 @@ test: $(VENV)/tox.installed ## Run the tests on the newest Python of this machin
 test-all: $(VENV)/tox.installed ## Run everything: each Python, the lowest versions, lint, types, docs
 	ACCOUNTFLOW_LOWEST_PYTHON="python$(OLDEST)" $(VENV)/bin/tox run
 
+faults: $(VENV)/test.installed ## Kill processes at random under load, and count every mail: about ten minutes
+	PYTHONPATH=.:tests $(VENV)/bin/python -m faults.kills $(ARGS)
+
+failpoints: $(VENV)/test.installed ## Kill processes at chosen points, 900 times: about five minutes
+	PYTHONPATH=.:tests $(VENV)/bin/python -m faults.failpoints $(ARGS)
+
+broken: $(VENV)/test.installed ## Break the package on purpose, and see each break found out: about fifteen minutes
+	$(VENV)/bin/python tests/broken/run.py $(ARGS)
+
+timing: $(VENV)/test.installed ## Measure whether the time of an answer tells who has an account: from half a minute on
+	$(VENV)/bin/python tests/timing/run.py $(ARGS)
+
 clean: ## Remove what the other targets made
 	rm -rf $(VENV) .tox .coverage .coverage.* build dist docs/_build *.egg-info
 
@@ -34,6 +46,10 @@ $(VENV)/bin/python:
 
 $(VENV)/demo.installed: $(VENV)/bin/python setup.cfg pyproject.toml
 	$(VENV)/bin/python -m pip install --quiet --editable .
+	touch $@
+
+$(VENV)/test.installed: $(VENV)/bin/python setup.cfg pyproject.toml
+	$(VENV)/bin/python -m pip install --quiet --editable ".[test]"
 	touch $@
 
 $(VENV)/tox.installed: $(VENV)/bin/python tox.ini
