@@ -14,7 +14,7 @@ first = $$(for minor in $(1); do if python3.$$minor -c '' 2>/dev/null; then echo
 NEWEST = $(call first,14 13 12 11 10)
 OLDEST = $(call first,10 11 12 13 14)
 
-.PHONY: demo test test-all faults failpoints broken timing clean
+.PHONY: demo test test-all attacks faults failpoints broken timing clean
 
 demo: $(VENV)/demo.installed ## Serve the example app at http://127.0.0.1:$(PORT)
 	FLASK_DEBUG=1 $(VENV)/bin/flask --app example_app db upgrade
@@ -31,6 +31,9 @@ faults: $(VENV)/test.installed ## Kill processes at random under load, and count
 
 failpoints: $(VENV)/test.installed ## Kill processes at chosen points, 900 times: about five minutes
 	PYTHONPATH=.:tests $(VENV)/bin/python -m faults.failpoints $(ARGS)
+
+attacks: $(VENV)/test.installed ## Attack a running server, break the package on purpose, compare times: about ten minutes
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile tests/attack tests/broken tests/timing $(ARGS)
 
 broken: $(VENV)/test.installed ## Break the package on purpose, and see each break found out: about fifteen minutes
 	$(VENV)/bin/python tests/broken/run.py $(ARGS)

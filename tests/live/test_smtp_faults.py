@@ -143,10 +143,10 @@ def test_F02_F03_F04_F07_a_passing_fault(
 
         server.be_well()
         server.answers["AUTH"] = take_password
-        heard = len(server.heard)
+        heard = len(server.lines)
         site.clock.tick(pause - 1)
         deliver(site)
-        assert [line for line in server.heard[heard:] if emails[0] in str(line)] == []
+        assert not any(emails[0] in line for line in server.lines[heard:])
         site.clock.tick(1)
         deliver(site)
         site.clock.tick(3600)
@@ -210,7 +210,7 @@ def test_F05_a_final_refusal(
 
 
 def test_F01_the_times_between_tries(make_mailing: Callable[..., Site]) -> None:
-    """Where nobody listens a mail is tried after 5 s, 30 s, 2 min, 10 min and then each 30 min, until its link ends."""
+    """Where nobody listens a mail is tried after 5 s, 30 s, 2 min, 10 min, each 30 min, and lastly before its end."""
     with Script() as server:
         site = make_mailing(server.port)
     email = sign_up(site)
@@ -223,11 +223,11 @@ def test_F01_the_times_between_tries(make_mailing: Callable[..., Site]) -> None:
         site.clock.tick(pauses[-1])
 
     assert pauses[:6] == [5, 30, 120, 600, 1800, 1800]
-    assert set(pauses[5:-1]) == {1800}
-    # The last try is not followed by one after the end of the link.
+    assert max(pauses) == 1800
     assert row(site, email).state == "failed"
     assert row(site, email).last_error.startswith("expired: ConnectionRefusedError")
-    assert timedelta(hours=23) < site.clock.now - began <= timedelta(hours=24, minutes=30)
+    # The link works for a day.
+    assert timedelta(days=1, seconds=-10) <= site.clock.now - began < timedelta(days=1)
 
 
 IMPOSTORS = ("unknown", "expired", "misnamed", "stripped")

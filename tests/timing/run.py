@@ -93,7 +93,7 @@ class Plan:
     doublings: int = _DOUBLINGS
     #: A kind that has the leak, too, so that the run must fail.
     leaking: str | None = None
-    #: Seconds after which no block begins. A run with less than two thirds of its blocks is void.
+    #: Seconds after which no block begins. A run that has less than two thirds of its first blocks is void.
     patience: float = float("inf")
 
 
@@ -196,15 +196,15 @@ def run(plan: Plan) -> Result:
         wanted, most = plan.blocks, plan.blocks * 2**plan.doublings
         while True:
             asker.ask(wanted - len(asker.answers), end)
-            if len(asker.answers) < wanted * 2 / 3:
-                raise TimeoutError(f"{len(asker.answers)} of {wanted} blocks took {plan.patience} s")
+            if len(asker.answers) < plan.blocks * 2 / 3:
+                raise TimeoutError(f"{len(asker.answers)} of {plan.blocks} blocks took {plan.patience} s")
             result = Result(
                 plan,
                 Findings.of(asker.answers, plan.margin, plan.seed),
                 Findings.of(asker.afterwards, plan.margin, plan.seed) if asker.afterwards else None,
                 (before, os.getloadavg()[0]),
             )
-            if result.verdict in {PASS, FAIL} or wanted == most:
+            if result.verdict in {PASS, FAIL} or wanted == most or time.monotonic() > end:
                 return result
             wanted *= 2
 
@@ -314,8 +314,8 @@ def smoke(seed: int) -> Plan:
         Conditions(rounds=10, older=9, leak="hash"),
         (UNKNOWN, "verified", OLDER),
         discarded=3,
-        doublings=0,
-        patience=40,
+        doublings=1,
+        patience=45,
     )
 
 

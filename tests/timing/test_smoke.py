@@ -5,6 +5,10 @@ Nothing here looks at a clock: a run compares times with others of the same run,
 
 from __future__ import annotations
 
+import os
+import shutil
+import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,10 +17,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from live_server import wait_until
 from timing import run as timing
 from timing.client import Line
 from timing.run import KINDS, MARGINS, Plan, decide, report, run, smoke
-from timing.target import PASSWORD, Conditions, Target
+from timing.target import PASSWORD, ROOT, Conditions, Target
 from timing.verdicts import FAIL, INCONCLUSIVE, PASS, UNKNOWN, VOID
 
 from example_app.models import db
@@ -149,6 +154,35 @@ def test_another_answer_ends_the_run(target: Target) -> None:
 
         with pytest.raises(RuntimeError, match=r"(?s)429 instead of 401: .*rate_limited"):
             line.ask("somebody@example.com", leaks=False)
+
+
+KILLED = """
+import os, signal
+from timing.target import Conditions, Target
+
+target = Target(Conditions(rounds=4, leak="pause")).__enter__()
+print(target.port, target.app.config["SQLALCHEMY_DATABASE_URI"], flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_server_ends_with_whoever_has_started_it() -> None:
+    """A server does not go on when the process that has started it is killed."""
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    environment = {**os.environ, "PYTHONPATH": path}
+    line = [sys.executable, "-c", KILLED]
+    done = subprocess.run(line, check=False, capture_output=True, text=True, timeout=120, env=environment)
+    port, uri = done.stdout.split()
+
+    wait_until(lambda: not _answers(int(port)), "the server has ended")
+
+    assert done.returncode == -signal.SIGKILL
+    shutil.rmtree(Path(uri.removeprefix("sqlite:///")).parent)
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.mark.parametrize(
