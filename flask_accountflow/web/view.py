@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-import sys
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from flask import Response, current_app, got_request_exception, request
 from flask.views import View
-from sqlalchemy.exc import OperationalError, StatementError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import HTTPException
 from wtforms import Form
@@ -18,6 +18,7 @@ from wtforms import Form
 from .. import sessions
 from ..errors import Refusal
 from ..flow import Action, Outcome, Services, Visit
+from ..store.queue import scrub
 from .body import MAX_BYTES
 from .negotiation import looks_ahead, wants_json
 from .pages import Pages
@@ -98,10 +99,8 @@ class ActionView(View):
         except Exception as error:
             if current_app.debug or current_app.testing:
                 raise
-            if isinstance(error, StatementError):
-                error.hide_parameters = True
+            _note(error)
             app = current_app._get_current_object()  # type: ignore[attr-defined]  # receivers know the app, not its proxy
-            app.log_exception(sys.exc_info())
             got_request_exception.send(app, _async_wrapper=app.ensure_sync, exception=error)
             return self._web.refuse(Refusal("internal_error"))
 
@@ -195,6 +194,18 @@ class _Call:
         meta = form_meta(self._services)
         given: Any = MultiDict(self._fixed) if self._fixed else None
         return self._action.form(given, data=meta["defaults"], meta=dict(meta))
+
+
+def _note(error: Exception) -> None:
+    """Log a fault as Flask does, but for the token in the address, and the values that a database repeats."""
+    place: tuple[Any, ...] = (request.url_rule, request.method)
+    if not isinstance(error, DBAPIError):
+        current_app.logger.error("Exception on %s [%s]", *place, exc_info=error)
+        return
+    # The first line says what was broken; psycopg's next ones show the row.
+    said = f"{type(error.orig).__name__}: {scrub(str(error.orig).partition(chr(10))[0])}"
+    calls = "".join(traceback.format_tb(error.__traceback__))
+    current_app.logger.error("Exception on %s [%s]\n%s%s\n%s", *place, calls, said, error.statement)
 
 
 def _see_other(address: str) -> Response:

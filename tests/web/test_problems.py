@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from answers import PRODUCTION, heading, links, tags, words
+from databases import database
 from flask import got_request_exception
 from jinja2 import DictLoader
 from sqlalchemy.exc import OperationalError
@@ -263,6 +265,43 @@ def test_AUD_03_a_fault_of_the_database_tells_the_log_no_address(
     assert "the canary" in caplog.text
     assert "INSERT INTO" in caplog.text
     assert not [secret for secret in ("vic@example.com", "af1$", "$2b$") if secret in caplog.text]
+
+
+@pytest.mark.parametrize(("name", "status"), [("postgresql", 500), ("mariadb", 503)])
+def test_AUD_03_a_database_that_repeats_the_row_tells_the_log_no_address(
+    make_site: Callable[..., Site], name: str, status: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What a database says of the row that it refuses stays out of the log."""
+    with database(name, tmp_path) as engine:
+        uri = engine.url.render_as_string(hide_password=False)
+        site = make_site({**PRODUCTION, "SQLALCHEMY_DATABASE_URI": uri})
+        with site.app.app_context():
+            quoted = site.db.engine.dialect.identifier_preparer.quote(site.tables.user.name)
+            site.db.session.execute(sa.text(f"ALTER TABLE {quoted} ADD CHECK (email_verified_at IS NOT NULL)"))
+            site.db.session.commit()
+
+        answer = site.program().signup("vic@example.com")
+        site.close()
+
+    assert answer.status_code == status
+    assert "INSERT INTO" in caplog.text
+    assert "vic@example.com" not in caplog.text
+
+
+def test_AUD_03_a_fault_at_a_link_tells_the_log_no_token(
+    make_site: Callable[..., Site], visitor: Program | Person, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A fault is logged with the route, and not with the address, which holds the token of a link."""
+    site = make_site(PRODUCTION, hasher=_Broken(4))
+    caller: Any = type(visitor)(site)
+    site.member("vic@example.com", None)
+    caller.request_reset(email="vic@example.com")
+
+    answer = caller.reset(site.last_link)
+
+    assert answer.status_code == 500
+    assert "/auth/password-reset" in caplog.text
+    assert not [part for part in site.last_link.rpartition("/")[2].split(".") if len(part) > 8 and part in caplog.text]
 
 
 class _Full(BcryptHasher):
