@@ -10,6 +10,7 @@
     └── MailFault
         ├── MailRejected     the server will never take this mail
         └── MailDeferred     try again later
+            └── MailUnsure   it may have arrived
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ MOMENT = datetime(2026, 11, 21, 8, 30, tzinfo=timezone.utc)
 # Drawn once. Rows draw theirs, and none has this one: the link looks like any other, and opens nothing.
 _NO_ROW = UUID("634bec66-6548-8040-6380-46d45a5bcbd4")
 #: What the mails say beside the address and the link.
-_CONTEXT = {"failures": 7, "new_email": "new@example.com"}
+_CONTEXT = {"failures": 7, "how": "reset", "new_email": "new@example.com"}
 #: Mails to people without an account.
 _TO_STRANGERS = frozenset({"no_account", "test"})
 #: Between the parts of a message. Python draws another one each time, of the same form and length.

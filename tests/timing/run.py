@@ -20,6 +20,7 @@ import gc
 import os
 import platform
 import random
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -366,5 +367,7 @@ def _be_quiet() -> None:
 
 
 if __name__ == "__main__":
+    # So that the server and its folder are cleared away.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     _be_quiet()
     sys.exit(main(sys.argv[1:]))

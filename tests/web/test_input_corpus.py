@@ -79,7 +79,8 @@ def _still(make_site: Callable[..., Site], **parts: Any) -> Site:
 
 
 def _check(answer: Any, started: float, what: tuple[str, ...]) -> None:
-    assert time.thread_time() - started < 1, what
+    # The first mail compiles its templates.
+    assert time.thread_time() - started < 5, what
     assert answer.status_code < 500, what
 
 

@@ -164,7 +164,8 @@ def test_the_new_login_is_kept_as_the_old_one(site: Site, remember: str | None) 
     answer = person.fill(PATH, password=PASSWORD)
 
     old, new = sorted(site.rows("session"), key=lambda row: row.created_at)
-    assert ("Expires=" in answer.headers["Set-Cookie"]) is (remember is not None)
+    [cookie] = [one for one in answer.headers.getlist("Set-Cookie") if one.startswith("session=")]
+    assert ("Expires=" in cookie) is (remember is not None)
     assert old.remember is new.remember is (remember is not None)
     assert (old.revoked_at is None, new.revoked_at is None) == (False, True)
 
@@ -474,15 +475,19 @@ KINDS = pytest.mark.parametrize("kind", ["page", "cookie", "bearer"])
 
 @KINDS
 def test_RAT_01_guesses_are_bounded(make_site: Callable[..., Site], kind: str) -> None:
-    """Guesses use up the failures of the address: the right password is then refused here, and at the login, too."""
+    """Guesses use up the failures of the address: the right password is then refused here, and at the login, too.
+
+    A browser that is known has as many tries of its own before.
+    """
     site = make_site({"ACCOUNTFLOW_RATELIMIT_ENABLED": True, "ACCOUNTFLOW_RATELIMIT_LOGIN": "3/30 day"})
     send = _stale(site, kind)
 
-    found = [send(OTHER_PASSWORD) for _ in range(3)]
+    tries = 6 if kind == "page" else 3
+    found = [send(OTHER_PASSWORD) for _ in range(tries)]
     late = send()
     login = site.program().login(EMAIL)
 
-    assert [answer.status_code for answer in found] == [422] * 3
+    assert [answer.status_code for answer in found] == [422] * tries
     assert (late.status_code, login.status_code) == (429, 429)
     assert int(late.headers["Retry-After"]) > 0
     if kind == "page":
@@ -493,13 +498,13 @@ def test_RAT_01_guesses_are_bounded(make_site: Callable[..., Site], kind: str) -
 
 @KINDS
 def test_RAT_01_failed_logins_count_here(make_site: Callable[..., Site], kind: str) -> None:
-    """Failed logins of the address use up the tries of those who are logged in."""
+    """Failed logins of the address use up the tries of those who are logged in, but for a browser that is known."""
     site = make_site({"ACCOUNTFLOW_RATELIMIT_ENABLED": True, "ACCOUNTFLOW_RATELIMIT_LOGIN": "3/30 day"})
     send = _stale(site, kind)
     for _ in range(3):
         site.program().login(EMAIL, OTHER_PASSWORD)
 
-    assert send().status_code == 429
+    assert send().status_code == (303 if kind == "page" else 429)
 
 
 @KINDS
