@@ -186,7 +186,7 @@ def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def mail(name: str, tag: str, renderer: Callable[..., LetterRenderer]) -> Mail:
     """A mail in a language."""
     return Mail(renderer(support_email="help@example.com")(waiting(name, tag)))
