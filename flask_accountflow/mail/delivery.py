@@ -19,7 +19,7 @@ from ..errors import MailDeferred, MailFault, MailRejected, MailUnsure
 from ..events import line
 from ..store.queue import Queue, Waiting, scrub
 from .letter import Letter, Renderer
-from .transports import Connection, Transport, Unreachable
+from .transports import Connection, Transport, Unreachable, steps
 
 _log = logging.getLogger("accountflow.mail")
 
@@ -251,7 +251,7 @@ class _Wire:
     @property
     def steps(self) -> tuple[str, ...]:
         """What the transport tells of the last letter, step by step. Empty when it tells nothing."""
-        return tuple(getattr(self._last, "steps", ()))
+        return () if self._last is None else steps(self._last)
 
     def __enter__(self) -> _Wire:
         return self
