@@ -165,7 +165,7 @@ def _insecure(settings: Settings) -> Iterator[str]:
     for name in ("auto_activate", "return_token_in_response"):
         if getattr(settings, name):
             yield f"{PREFIX}{name.upper()} is for development: it tells strangers who has an account, or lets them in."
-    for name in ("verify_url", "reset_url"):
+    for name in ("verify_url", "reset_url", "change_email_url"):
         template = urlsplit(getattr(settings, name) or "")
         if template.scheme == "http" and not is_loopback(template.hostname):
             yield f"{PREFIX}{name.upper()} must not be plain http: the link is a secret."

@@ -107,6 +107,7 @@ _PROMISES: Mapping[str, Mapping[str, Weakness]] = {
         "mail_transport": _is("file", "console"),
         "verify_url": _open_to_readers,
         "reset_url": _open_to_readers,
+        "change_email_url": _open_to_readers,
         "base_url": _not_https,
     },
     "opening a link changes nothing, so that a mail scanner confirms nothing": {"verify_on_get": _on},
@@ -116,6 +117,10 @@ _PROMISES: Mapping[str, Mapping[str, Weakness]] = {
     },
     "a confirmation link works for a day at most": {"verify_max_age": _above(_DEFAULTS.verify_max_age)},
     "a reset link works for an hour at most": {"reset_max_age": _above(_DEFAULTS.reset_max_age)},
+    "a link to a new address works for a day at most": {"change_email_max_age": _above(_DEFAULTS.change_email_max_age)},
+    "who loses an account by a change of its address can undo that for three days": {
+        "revert_max_age": _below(_DEFAULTS.revert_max_age)
+    },
     "nobody floods a mailbox through this site": {
         "mail_per_address": _looser_than(_DEFAULTS.mail_per_address),
         "resend_after": _below(_DEFAULTS.resend_after),

@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from .messages import noted
+
 
 class AccountFlowError(Exception):
     """Base of every exception this package raises on purpose."""
@@ -76,51 +78,61 @@ class Problem:
 
 
 #: What ``token_invalid`` means for a bearer or refresh token.
-BAD_TOKEN = Problem(401, "This token doesn't work", "Log in again.")
+BAD_TOKEN = Problem(401, noted("This token doesn't work"), noted("Log in again."))
 
 #: The closed list of problem codes: the single source of HTTP status and text (RFC 9457).
 PROBLEMS: Mapping[str, Problem] = MappingProxyType(
     {
-        "validation_failed": Problem(422, "Some fields need attention", "Check the highlighted fields."),
-        "malformed_body": Problem(400, "The request could not be read", "Send one JSON object in UTF-8."),
+        "validation_failed": Problem(422, noted("Some fields need attention"), noted("Check the highlighted fields.")),
+        "malformed_body": Problem(400, noted("The request could not be read"), noted("Send one JSON object in UTF-8.")),
         "unsupported_media_type": Problem(
-            415, "This kind of body is not supported", "Send Content-Type: application/json."
+            415, noted("This kind of body is not supported"), noted("Send Content-Type: application/json.")
         ),
-        "not_acceptable": Problem(406, "Not available in this format", "Ask for the other format with Accept."),
-        "invalid_credentials": Problem(401, "Email or password isn't right.", "Check both and try again."),
-        "authentication_required": Problem(401, "Log in first", "This needs you to be logged in."),
-        "fresh_login_required": Problem(401, "Enter your password again", "This needs a recent login."),
+        "not_acceptable": Problem(
+            406, noted("Not available in this format"), noted("Ask for the other format with Accept.")
+        ),
+        "invalid_credentials": Problem(
+            401, noted("Email or password isn't right."), noted("Check both and try again.")
+        ),
+        "authentication_required": Problem(401, noted("Log in first"), noted("This needs you to be logged in.")),
+        "fresh_login_required": Problem(401, noted("Enter your password again"), noted("This needs a recent login.")),
         "token_invalid": Problem(
             400,
-            "This link doesn't work",
-            "It may have been cut off. Copy the whole address, or get a new one.",
+            noted("This link doesn't work"),
+            noted("It may have been cut off. Copy the whole address, or get a new one."),
         ),
-        "token_expired": Problem(410, "This link has expired", "Ask for a new one."),
-        "token_used": Problem(410, "This link has been used", "Each link works once. Ask for a new one."),
+        "token_expired": Problem(410, noted("This link has expired"), noted("Ask for a new one.")),
+        "token_used": Problem(410, noted("This link has been used"), noted("Each link works once. Ask for a new one.")),
         "token_superseded": Problem(
-            410, "This link is no longer needed", "The account has changed since it was sent. Ask for a new one."
+            410,
+            noted("This link is no longer needed"),
+            noted("The account has changed since it was sent. Ask for a new one."),
         ),
         "email_unverified": Problem(
-            403, "Confirm your email first", "Open the link we mailed you, or ask for a new one."
+            403, noted("Confirm your email first"), noted("Open the link we mailed you, or ask for a new one.")
         ),
-        "account_disabled": Problem(403, "This account is disabled", "Contact support to have it enabled."),
-        "forbidden": Problem(403, "You may not do this", "This needs an account with more rights."),
-        "signup_closed": Problem(403, "Sign-up is closed", "New accounts are not being created here."),
+        "account_disabled": Problem(
+            403, noted("This account is disabled"), noted("Contact support to have it enabled.")
+        ),
+        "forbidden": Problem(403, noted("You may not do this"), noted("This needs an account with more rights.")),
+        "signup_closed": Problem(403, noted("Sign-up is closed"), noted("New accounts are not being created here.")),
         "csrf_failed": Problem(
             403,
-            "Please send it again",
-            "This page was open for a long time. Nothing was changed – please send it again.",
+            noted("Please send it again"),
+            noted("This page was open for a long time. Nothing was changed – please send it again."),
         ),
         "cross_origin_blocked": Problem(
-            403, "This request came from another site", "Nothing was changed. Open the page here and try again."
+            403,
+            noted("This request came from another site"),
+            noted("Nothing was changed. Open the page here and try again."),
         ),
-        "email_taken": Problem(409, "This email already has an account", "Use another address."),
-        "rate_limited": Problem(429, "Too many tries", "Wait a little, then try again."),
-        "not_found": Problem(404, "There is no such page", "Check the address."),
-        "method_not_allowed": Problem(405, "This method is not allowed here", "See the Allow header."),
-        "payload_too_large": Problem(413, "The request is too large", "Send less."),
-        "busy": Problem(503, "We are busy", "Nothing was changed. Try again in a moment."),
-        "internal_error": Problem(500, "Something went wrong", "It has been noted. Try again later."),
+        "email_taken": Problem(409, noted("This email already has an account"), noted("Use another address.")),
+        "rate_limited": Problem(429, noted("Too many tries"), noted("Wait a little, then try again.")),
+        "not_found": Problem(404, noted("There is no such page"), noted("Check the address.")),
+        "method_not_allowed": Problem(405, noted("This method is not allowed here"), noted("See the Allow header.")),
+        "payload_too_large": Problem(413, noted("The request is too large"), noted("Send less.")),
+        "busy": Problem(503, noted("We are busy"), noted("Nothing was changed. Try again in a moment.")),
+        "internal_error": Problem(500, noted("Something went wrong"), noted("It has been noted. Try again later.")),
     }
 )
 

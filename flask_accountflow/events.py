@@ -33,6 +33,19 @@ login_failed = _signals.signal(
 )
 logged_out = _signals.signal("logged_out", "A session was ended by its user. Payload: ``user_id``.")
 password_reset = _signals.signal("password_reset", "A password was set by a mailed link. Payload: ``user_id``.")
+password_changed = _signals.signal(
+    "password_changed", "A password was set by its owner, who knew the one before. Payload: ``user_id``."
+)
+email_change_requested = _signals.signal(
+    "email_change_requested", "Another address was asked for, and nothing has changed yet. Payload: ``user_id``."
+)
+email_changed = _signals.signal(
+    "email_changed", "An account got another address, which was proved. Payload: ``user_id``."
+)
+email_reverted = _signals.signal(
+    "email_reverted",
+    "An account got an old address back, by the link in the notice; it has no password now. Payload: ``user_id``.",
+)
 sessions_revoked = _signals.signal(
     "sessions_revoked",
     "Sessions were ended, and not by logging out. Payload: ``user_id``, None when it was everybody's.",
@@ -55,9 +68,17 @@ mail_failed = _signals.signal(
 # Only these are written, whatever else is sent: an account or a token that somebody adds stays out of the log.
 _WRITTEN = ("at", "user_id", "reason", "address_hash", "mail_id", "template", "retry_in", "ip", "user_agent")
 _PLAIN = re.compile(r"[A-Za-z0-9_.:/+-]{1,64}")
-# Addresses, and whatever looks like one of our tokens: a mail server's reason or a visitor's header may hold them.
-_SECRET = re.compile(r"[^\s<>\"']+@[^\s<>\"']+|[\w-]{16,}\.[\w.-]{16,}")
 _VALUE_MAX_LENGTH = 256
+
+_ADDRESS = re.compile(r"<?[^\s<>]+@[^\s<>]+>?")
+_LINK = re.compile(r"\b[a-z][a-z0-9+.-]*://\S+", re.IGNORECASE)
+# Whatever looks like one of our tokens, also in a link that is quoted without its scheme.
+_TOKEN = re.compile(r"[\w-]{16,}\.[\w.-]{16,}")
+_UNPRINTABLE = re.compile(r"[\x00-\x20\x7f-\x9f\u2028\u2029]+")
+_REASON_LENGTH = 255
+# Code points that are looked at: the patterns take quadratic time (3 s for 16 KB without a blank), and hold up
+# every thread meanwhile.
+_SCRUBBED_LENGTH = 1000
 
 
 def send(name: str, sender: object, **payload: Any) -> None:
@@ -86,5 +107,21 @@ def _escaped(value: Any) -> str:
     if value is None:
         return "-"
     text = value.isoformat() if isinstance(value, datetime) else str(value)
-    text = _SECRET.sub("[removed]", text[:_VALUE_MAX_LENGTH])
+    text = _redacted(text[:_VALUE_MAX_LENGTH])
     return text if _PLAIN.fullmatch(text) else json.dumps(text)
+
+
+def scrub(reason: str, address: str = "") -> str:
+    """Return ``reason`` on one line, without addresses, links and tokens. Mail servers repeat the recipient."""
+    if len(reason) > _SCRUBBED_LENGTH:
+        # Up to a blank: half an address or token is known for neither.
+        reason = reason[:_SCRUBBED_LENGTH].rpartition(" ")[0] or "(an answer without end)"
+    if address:
+        reason = re.sub(f"<?{re.escape(address)}>?", "<address>", reason, flags=re.IGNORECASE)
+    reason = _redacted(_LINK.sub("<link>", reason))
+    return _UNPRINTABLE.sub(" ", reason).lstrip()[:_REASON_LENGTH].rstrip()
+
+
+def _redacted(text: str) -> str:
+    """Return ``text`` without addresses and tokens: a mail server's reason or a visitor's header may hold them."""
+    return _ADDRESS.sub("<address>", _TOKEN.sub("<token>", text))

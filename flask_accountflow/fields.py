@@ -9,17 +9,19 @@ from typing import Any
 from wtforms import PasswordField, StringField, ValidationError
 
 from .identity import Address, BadAddress, canonical
+from .messages import noted
 
 
 class Fault(str):
-    """A field's error message that carries its code and parameters."""
+    """A field's error message that carries its code and parameters, and how it is said in other languages."""
 
+    detail: str
     code: str
     params: Mapping[str, Any]
 
     def __new__(cls, detail: str, code: str, params: Mapping[str, Any] = MappingProxyType({})) -> Fault:
         fault = super().__new__(cls, detail)
-        fault.code, fault.params = code, params
+        fault.detail, fault.code, fault.params = detail, code, params
         return fault
 
 
@@ -49,11 +51,11 @@ class AddressField(_Typed, StringField):
     def pre_validate(self, form: Any) -> None:
         """Raise ``ValidationError`` with ``required`` or ``invalid_email``."""
         if not self.text.strip():
-            raise ValidationError(Fault("Enter your email.", "required"))
+            raise ValidationError(Fault(noted("Enter your email."), "required"))
         try:
             self._address = canonical(self.text, allow_special=form.meta.allow_special)
         except BadAddress:
-            raise ValidationError(Fault("Enter an email like name@example.com.", "invalid_email")) from None
+            raise ValidationError(Fault(noted("Enter an email like name@example.com."), "invalid_email")) from None
 
 
 class NewPasswordField(_Typed, PasswordField):
@@ -64,7 +66,7 @@ class NewPasswordField(_Typed, PasswordField):
         if not self.data:
             if self.flags.voluntary:
                 return
-            raise ValidationError(Fault("Enter a password.", "required"))
+            raise ValidationError(Fault(noted("Enter a password."), "required"))
         fault = form.meta.policy.fault(self.data, email=_typed_email(form))
         if fault is not None:
             raise ValidationError(Fault(fault.detail, fault.code, fault.params))
@@ -76,7 +78,7 @@ class OldPasswordField(_Typed, PasswordField):
     def pre_validate(self, form: Any) -> None:
         """Raise ``ValidationError`` with ``required`` when it is empty."""
         if not self.data:
-            raise ValidationError(Fault("Enter your password.", "required"))
+            raise ValidationError(Fault(noted("Enter your password."), "required"))
 
 
 class Voluntary:
@@ -94,7 +96,7 @@ class TokenField(_Typed, StringField):
     def pre_validate(self, form: Any) -> None:
         """Raise ``ValidationError`` with ``required`` when it is empty."""
         if not self.data and not self.flags.voluntary:
-            raise ValidationError(Fault("This is missing.", "required"))
+            raise ValidationError(Fault(noted("This is missing."), "required"))
 
 
 def _typed_email(form: Any) -> str | None:

@@ -20,6 +20,7 @@ from .breaches import unchecked
 from .errors import PROBLEMS, FieldFault, InvalidToken, Problem, Refusal
 from .identity import Address
 from .link_addresses import LinkAddresses
+from .messages import noted
 from .passwords import Hasher, PasswordPolicy
 from .rules import DAY
 from .settings import Settings
@@ -130,12 +131,18 @@ class Services:
         """Return the language of a mail: its recipient's, or else the visitor's."""
         return account.locale if account is not None and account.locale else self.visit.locale
 
-    def password_fault(self, password: str, *, email: str | None) -> FieldFault | None:
+    def person(self) -> Account:
+        """Return whose login this visit shows. Raises an ``authentication_required`` :exc:`.Refusal`."""
+        if self.visit.account is None:
+            raise Refusal("authentication_required")
+        return self.visit.account
+
+    def password_fault(self, password: str, *, email: str | None, field: str = "password") -> FieldFault | None:
         """Return why a new password is refused, or None. Where it asks another service it does so last, and once."""
         fault = self.policy.fault(password, email=email)
         if fault is None and self.is_breached(password):
-            return FieldFault("password", "breached", "This password was in a data breach. Use another one.")
-        return fault
+            fault = FieldFault("password", "breached", noted("This password was in a data breach. Use another one."))
+        return None if fault is None else replace(fault, field=field)
 
     def reserve_login(self, address: Address) -> Reservation:
         """Count a password that is tried for an address.

@@ -32,6 +32,7 @@ from wtforms.validators import AnyOf
 
 from .errors import FieldFault, Refusal
 from .fields import AddressField, Fault, NewPasswordField, OldPasswordField, TokenField, Voluntary
+from .messages import noted
 
 F = TypeVar("F", bound=Form)
 
@@ -42,17 +43,17 @@ TEXT_LIMIT = 2048
 class SignupForm(Form):
     """Sign up. Subclass it to ask for more."""
 
-    email = AddressField("Email")
-    password = NewPasswordField("Password", id="new-password")
+    email = AddressField(noted("Email"))
+    password = NewPasswordField(noted("Password"), id="new-password")
     next = StringField()
 
 
 class LoginForm(Form):
     """Log in."""
 
-    email = AddressField("Email")
-    password = OldPasswordField("Password", id="current-password")
-    remember = BooleanField("Keep me logged in", default=True)
+    email = AddressField(noted("Email"))
+    password = OldPasswordField(noted("Password"), id="current-password")
+    remember = BooleanField(noted("Keep me logged in"), default=True)
     next = StringField()
 
 
@@ -70,7 +71,7 @@ class AskForm(Form):
 
         stand_ins: Mapping[str, str] = MappingProxyType({"email": "token"})
 
-    email = AddressField("Email")
+    email = AddressField(noted("Email"))
     token = TokenField(validators=[Voluntary()])
     next = StringField()
 
@@ -86,8 +87,8 @@ class VerifyForm(Form):
     """Confirm an address, with a password where two sign-ups compete, or discard the sign-up."""
 
     token = TokenField()
-    password = NewPasswordField("Choose your password", id="new-password", validators=[Voluntary()])
-    discard = BooleanField("I didn't sign up")
+    password = NewPasswordField(noted("Choose your password"), id="new-password", validators=[Voluntary()])
+    discard = BooleanField(noted("I didn't sign up"))
 
 
 class ResetForm(Form):
@@ -101,7 +102,7 @@ class ResetForm(Form):
         repeats: Mapping[str, str] = MappingProxyType({"password": "confirm_password"})
 
     token = TokenField()
-    password = NewPasswordField("New password", id="new-password")
+    password = NewPasswordField(noted("New password"), id="new-password")
 
 
 class RefreshForm(Form):
@@ -114,14 +115,34 @@ class LogoutForm(Form):
     """Log out, perhaps on all devices; a program may name its refresh token instead of sending a bearer token."""
 
     refresh_token = TokenField(validators=[Voluntary()])
-    all = BooleanField("Log out on all devices")
+    all = BooleanField(noted("Log out on all devices"))
 
 
 class FreshForm(Form):
     """Type one's password again."""
 
-    password = OldPasswordField("Password", id="current-password")
+    password = OldPasswordField(noted("Password"), id="current-password")
     next = StringField()
+
+
+class PasswordChangeForm(Form):
+    """Change one's password."""
+
+    current_password = OldPasswordField(noted("Current password"), id="current-password")
+    new_password = NewPasswordField(noted("New password"), id="new-password")
+
+
+class EmailChangeForm(Form):
+    """Ask for another address."""
+
+    new_email = AddressField(noted("New email"), id="new-email")
+    current_password = OldPasswordField(noted("Current password"), id="current-password")
+
+
+class LinkForm(Form):
+    """Use a link that asks for nothing more."""
+
+    token = TokenField()
 
 
 class DeviceForm(Form):
@@ -133,21 +154,21 @@ class DeviceForm(Form):
 class TestMailForm(Form):
     """Name whom a test mail goes to."""
 
-    to = AddressField("To")
+    to = AddressField(noted("To"))
 
 
 class AccountForm(Form):
     """Name an account."""
 
-    email = AddressField("Email")
+    email = AddressField(noted("Email"))
 
 
 class CreateUserForm(AccountForm):
     """Create an account for somebody."""
 
-    password = NewPasswordField("Password", validators=[Voluntary()])
-    email_verified = BooleanField("The address is known to be theirs")
-    is_admin = BooleanField("Administrator")
+    password = NewPasswordField(noted("Password"), validators=[Voluntary()])
+    email_verified = BooleanField(noted("The address is known to be theirs"))
+    is_admin = BooleanField(noted("Administrator"))
 
 
 def from_browser(form_class: type[F], data: MultiDict[str, str], meta: Mapping[str, Any], **fixed: str) -> F:
@@ -168,11 +189,11 @@ def from_browser(form_class: type[F], data: MultiDict[str, str], meta: Mapping[s
         if not isinstance(field, SelectMultipleField) and len(values.getlist(field.name)) > 1
     ]
     if twice:
-        raise refused(form, [FieldFault(name, "invalid_type", "Send this once.") for name in twice])
+        raise refused(form, [FieldFault(name, "invalid_type", noted("Send this once.")) for name in twice])
     repeats = _repeats(form_class, meta)
     differing = [name for name, again in repeats.items() if again in values and values[again] != form[name].data]
     if differing:
-        raise refused(form, [FieldFault(name, "invalid", "The two passwords differ.") for name in differing])
+        raise refused(form, [FieldFault(name, "invalid", noted("The two passwords differ.")) for name in differing])
     return form
 
 
@@ -195,7 +216,7 @@ def from_json(form_class: type[F], data: Mapping[str, Any], meta: Mapping[str, A
         elif _fits(field, value):
             values.setlist(field.name, list(_as_text(value)))
         else:
-            wrong.append(FieldFault(field.name, "invalid_type", "This has the wrong type."))
+            wrong.append(FieldFault(field.name, "invalid_type", noted("This has the wrong type.")))
     if wrong:
         raise refused(blank, wrong)
     return form_class(values, meta=dict(meta))
@@ -240,12 +261,13 @@ def faults(form: Form) -> Iterator[FieldFault]:
     """Yield what is wrong with a form that was validated."""
     for field in form:
         if not isinstance(field, (PasswordField, TokenField)) and not _is_clean(field.data):
-            yield FieldFault(field.name, "invalid", "This holds something that cannot be kept.")
+            yield FieldFault(field.name, "invalid", noted("This holds something that cannot be kept."))
             continue
         was_sent = any(str(raw).strip() for raw in field.raw_data or ())
         for error in field.errors:
             code = getattr(error, "code", "invalid" if was_sent else "required")
-            yield FieldFault(field.name, code, str(error), getattr(error, "params", MappingProxyType({})))
+            detail = error.detail if isinstance(error, Fault) else str(error)
+            yield FieldFault(field.name, code, detail, getattr(error, "params", MappingProxyType({})))
 
 
 def _is_clean(value: Any) -> bool:

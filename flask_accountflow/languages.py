@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from . import rules
+from .messages import Filled
 
 #: The tags (BCP 47) of what ships. All texts are written in the first; the others have a catalog.
 LANGUAGES = ("en", "pt-BR", "es", "fr", "de")
@@ -36,11 +37,18 @@ class Language:
 
     def gettext(self, message: str) -> str:
         """Return a message in this language; its placeholders are still to be filled."""
-        return self.catalog.gettext(message)
+        # Under "" a catalog has its header.
+        return self.catalog.gettext(message) if message else ""
 
     def ngettext(self, singular: str, plural: str, number: int) -> str:
         """Return the form of a message that goes with ``number``; its placeholders are still to be filled."""
         return self.catalog.ngettext(singular, plural, number)
+
+    def say(self, text: object) -> str:
+        """Return a text in this language if it is a message of ours, and any other, such as an app's, as it is."""
+        if isinstance(text, Filled):
+            return self.gettext(text.message) % text.values
+        return self.gettext(str(text))
 
 
 ENGLISH = Language(LANGUAGES[0])
@@ -49,11 +57,14 @@ ENGLISH = Language(LANGUAGES[0])
 class Languages:
     """The languages of one site, by tag. The first speaks to everybody who has none of them.
 
-    Raises :exc:`OSError` for a language without a catalog.
+    ``own`` is a folder of the app, laid out as ours is; what its catalogs say comes before what ours say.
+    Raises :exc:`OSError` for a language without a catalog of ours.
     """
 
-    def __init__(self, tags: Iterable[str], folder: Path = FOLDER) -> None:
-        self._found = {tag: _load(tag, folder) for tag in tags}
+    def __init__(self, tags: Iterable[str], folder: Path = FOLDER, own: Path | None = None) -> None:
+        self._found = {tag: _load(tag, folder, own) for tag in tags}
+        #: Their tags, in the order of the site.
+        self.tags = tuple(self._found)
 
     def choose(self, *wishes: object) -> Language:
         """Return the language of the first wish that can be granted. What is not a tag is no wish."""
@@ -78,20 +89,14 @@ def chosen(value: Any) -> tuple[str, ...]:
     return tuple(tags)
 
 
-def noted(message: str) -> str:
-    """Return a message that is translated elsewhere; here the catalogs find it."""
-    return message
-
-
-def noted_plural(singular: str, plural: str) -> tuple[str, str]:
-    """Return both forms of a message that is translated elsewhere; here the catalogs find it."""
-    return singular, plural
-
-
-def _load(tag: str, folder: Path) -> Language:
-    if tag == ENGLISH.tag:
-        return ENGLISH
-    return Language(tag, gettext.translation(DOMAIN, folder, [tag.replace("-", "_")]))
+def _load(tag: str, folder: Path, own: Path | None) -> Language:
+    locale = [tag.replace("-", "_")]
+    ours = ENGLISH.catalog if tag == ENGLISH.tag else gettext.translation(DOMAIN, folder, locale)
+    if own is None:
+        return Language(tag, ours)
+    catalog = gettext.translation(DOMAIN, own, locale, fallback=True)
+    catalog.add_fallback(ours)
+    return Language(tag, catalog)
 
 
 def _shipped(value: Any) -> str:

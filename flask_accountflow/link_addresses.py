@@ -29,7 +29,11 @@ class LinkAddresses:
     def __init__(self, links: Links, settings: Settings) -> None:
         self._links = links
         self._settings = settings
-        self._templates = {"signup": settings.verify_url, "reset": settings.reset_url}
+        self._templates = {
+            "signup": settings.verify_url,
+            "reset": settings.reset_url,
+            "change": settings.change_email_url,
+        }
 
     def link(self, purpose: str, row_id: UUID, created_at: datetime, origin: str | None) -> str:
         """Return the address of a row's link: at the app's own front end where the settings name one."""

@@ -21,6 +21,7 @@ from typing import NamedTuple, Protocol
 import bcrypt
 
 from .errors import FieldFault, Refusal
+from .messages import Filled, noted
 
 # Without a pepper this constant still keeps digests of other sites from fitting ours ("shucking").
 _NO_PEPPER = "-", "flask-accountflow/password"
@@ -163,19 +164,19 @@ class PasswordPolicy:
         """Return why ``password`` cannot be the password of the account of ``email``, or None if it can."""
         text = _normal(password)
         if _SURROGATE.search(text):
-            return FieldFault(field, "invalid", "This holds a character that can't be used.")
+            return FieldFault(field, "invalid", noted("This holds a character that can't be used."))
         if len(text) < self.min_length:
-            sentence = f"Use at least {self.min_length} characters."
+            sentence = Filled(noted("Use at least %(min)s characters."), min=self.min_length)
             return FieldFault(field, "too_short", sentence, {"min": self.min_length})
         if len(text) > self.max_length:
-            sentence = f"Use at most {self.max_length} characters."
+            sentence = Filled(noted("Use at most %(max)s characters."), max=self.max_length)
             return FieldFault(field, "too_long", sentence, {"max": self.max_length})
         folded = text.casefold()
         own_words = _foldings(_email_words(email))
         if _made_of(folded, own_words):
-            return FieldFault(field, "contains_email", "Use something that isn't your email.")
+            return FieldFault(field, "contains_email", noted("Use something that isn't your email."))
         if self._common(folded) or _made_of(folded, own_words | self._words):
-            return FieldFault(field, "too_common", "This password is easy to guess. Use a few unrelated words.")
+            return FieldFault(field, "too_common", noted("This password is easy to guess. Use a few unrelated words."))
         return None
 
     def _common(self, folded: str) -> bool:

@@ -94,6 +94,12 @@ class Settings:
     reset_url: str | None = declare(
         None, rules.link_template, "Your own page for setting a password, with {token}. Default: ours.", optional=True
     )
+    change_email_url: str | None = declare(
+        None,
+        rules.link_template,
+        "Your own page for confirming a new address, with {token}. Default: ours.",
+        optional=True,
+    )
     login_url: str | None = declare(
         None,
         rules.empty_or(rules.destination),
@@ -113,6 +119,15 @@ class Settings:
         DAY, rules.whole(MINUTE, 30 * DAY), "How long a confirmation link works.", unit="seconds"
     )
     reset_max_age: int = declare(HOUR, rules.whole(MINUTE, DAY), "How long a reset link works.", unit="seconds")
+    change_email_max_age: int = declare(
+        DAY, rules.whole(MINUTE, 30 * DAY), "How long the link that confirms a new address works.", unit="seconds"
+    )
+    revert_max_age: int = declare(
+        3 * DAY,
+        rules.whole(HOUR, 30 * DAY),
+        "How long the link works by which a change of address is undone from the old one.",
+        unit="seconds",
+    )
     unverified_max_age: int = declare(
         7 * DAY, rules.whole(HOUR, 365 * DAY), "When purge removes an account that was never confirmed.", unit="seconds"
     )
@@ -268,7 +283,10 @@ class Settings:
         False, rules.flag, "Accept addresses such as dev@local. For debug and testing only."
     )
     cookie_defaults: bool = declare(
-        True, rules.flag, "Give the app's session cookie SameSite=Lax, and Secure when BASE_URL is https."
+        True,
+        rules.flag,
+        "Give the app's session cookie SameSite=Lax; with an https BASE_URL also Secure, and where its name is Flask's "
+        "own, ``__Host-`` or ``__Secure-`` before that.",
     )
     security_headers: bool = declare(True, rules.flag, "Send Content-Security-Policy and its like with our own pages.")
     hsts: bool = declare(False, rules.flag, "Send Strict-Transport-Security with our own pages, over https.")

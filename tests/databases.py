@@ -21,6 +21,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, rela
 
 from flask_accountflow import models
 from flask_accountflow.models import UserMixin
+from flask_accountflow.store.mailbox import STATES
 from flask_accountflow.store.queue import Queue
 
 NAMES = ("sqlite", "postgresql", "mariadb")
@@ -169,6 +170,14 @@ class Rows:
         }
         with self.engine.begin() as connection:
             return int(connection.execute(sa.insert(TABLES.mail).values(row)).inserted_primary_key[0])
+
+    def counts(self) -> dict[str, int]:
+        """Return how many mails there are in each state."""
+        mail = TABLES.mail
+        counted = sa.select(mail.c.state, sa.func.count()).group_by(mail.c.state)
+        with self.engine.connect() as connection:
+            found: dict[str, int] = dict(map(tuple, connection.execute(counted)))
+        return {state: found.get(state, 0) for state in STATES}
 
     def stored(self, mail_id: int) -> sa.Row[Any]:
         """Return a mail as it is in its table."""

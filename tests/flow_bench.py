@@ -20,15 +20,30 @@ from flask_accountflow import models, store
 from flask_accountflow.access_tokens import AccessTokens, derived_keys
 from flask_accountflow.errors import Refusal
 from flask_accountflow.flow import Outcome, Services, Visit
-from flask_accountflow.flows import admin, fresh, login, logout, refresh, reset, sessions, signup, verify
+from flask_accountflow.flows import (
+    admin,
+    change_email,
+    change_password,
+    fresh,
+    login,
+    logout,
+    refresh,
+    reset,
+    sessions,
+    signup,
+    verify,
+)
 from flask_accountflow.forms import (
     AccountForm,
     AskForm,
     CreateUserForm,
     DeviceForm,
+    EmailChangeForm,
     FreshForm,
+    LinkForm,
     LoginForm,
     LogoutForm,
+    PasswordChangeForm,
     RefreshForm,
     ResetForm,
     SignupForm,
@@ -256,6 +271,21 @@ class Bench:
 
     def fresh(self, visit: Visit, password: str = PASSWORD, **fields: Any) -> Outcome:
         return self.run(fresh.run, FreshForm, visit, password=password, **fields)
+
+    def change_password(self, visit: Visit, current: str = PASSWORD, new: str = OTHER_PASSWORD) -> Outcome:
+        return self.run(change_password.run, PasswordChangeForm, visit, current_password=current, new_password=new)
+
+    def change_email(self, visit: Visit, email: str, password: str = PASSWORD) -> Outcome:
+        return self.run(change_email.request, EmailChangeForm, visit, new_email=email, current_password=password)
+
+    def show_email_link(self, flow: Any, token: str) -> Outcome:
+        return self.run(flow, LinkForm, DEVICE, token=token)
+
+    def confirm_email(self, token: str, visit: Visit = DEVICE) -> Outcome:
+        return self.run(change_email.confirm, LinkForm, visit, token=token)
+
+    def revert_email(self, token: str, visit: Visit = DEVICE) -> Outcome:
+        return self.run(change_email.revert, LinkForm, visit, token=token)
 
     def list_logins(self, visit: Visit) -> list[dict[str, Any]]:
         listed: list[dict[str, Any]] = sessions.show(replace(self.services, visit=visit), None).data["sessions"]

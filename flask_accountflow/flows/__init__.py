@@ -11,19 +11,23 @@ from ..forms import (
     BearerLoginForm,
     CreateUserForm,
     DeviceForm,
+    EmailChangeForm,
     FreshForm,
+    LinkForm,
     LoginForm,
     LogoutForm,
+    PasswordChangeForm,
     RefreshForm,
     ResetForm,
     SignupForm,
     TestMailForm,
     VerifyForm,
 )
-from . import admin, fresh, login, logout, me, refresh, reset, sessions, signup, verify
+from . import admin, change_email, change_password, fresh, login, logout, me, refresh, reset, sessions, signup, verify
 
 _JSON, _HTML = ("json",), ("html",)
 _NOTHING = Contract(answers={204: None})
+_DEAD_LINKS = refusals("token_invalid", "token_expired", "token_used", "token_superseded")
 
 _VERIFY = Action(
     "verify",
@@ -160,6 +164,54 @@ ACTIONS: tuple[Action, ...] = (
         contract=reset.contract,
     ),
     Action(
+        "password_change",
+        "/password/change",
+        PasswordChangeForm,
+        run=change_password.run,
+        page="password_change",
+        needs_login=True,
+        contract=Contract(answers={200: "Session"}, throttled=True),
+    ),
+    Action(
+        "email_change",
+        "/email/change",
+        EmailChangeForm,
+        run=change_email.request,
+        page="email_change",
+        needs_login=True,
+        contract=Contract(answers={202: "EmailChange"}, throttled=True),
+    ),
+    Action(
+        "email_change_sent",
+        "/email/change/sent",
+        show=change_email.show_pending,
+        page="email_change_sent",
+        formats=_HTML,
+        needs_login=True,
+    ),
+    Action("email_change_cancel", "/email/change/cancel", run=change_email.cancel, needs_login=True, contract=_NOTHING),
+    Action(
+        "email_confirm",
+        "/email/confirm/<accountflow_token:token>",
+        LinkForm,
+        show=change_email.show_confirm,
+        run=change_email.confirm,
+        page="email_confirm",
+        guard="link",
+        contract=Contract(shows="EmailLinkState", answers={200: "User"}, refusals=_DEAD_LINKS, throttled=True),
+    ),
+    Action(
+        "email_revert",
+        "/email/revert/<accountflow_token:token>",
+        LinkForm,
+        show=change_email.show_revert,
+        run=change_email.revert,
+        page="email_revert",
+        guard="link",
+        contract=Contract(shows="EmailLinkState", answers={200: "Reverted"}, refusals=_DEAD_LINKS, throttled=True),
+    ),
+    Action("email_done", "/email/done", page="email_done", formats=_HTML),
+    Action(
         "admin_users",
         "/admin/users",
         CreateUserForm,
@@ -194,7 +246,7 @@ SEED_ALIASES: tuple[Action, ...] = (
         contract=Contract(
             shows="LinkState",
             answers={200: "Verified"},
-            refusals=refusals("token_invalid", "token_expired", "token_used", "token_superseded"),
+            refusals=_DEAD_LINKS,
             throttled=True,
         ),
     ),

@@ -10,13 +10,14 @@ from ..errors import FieldFault, Problem, Refusal
 from ..flow import Outcome, Services
 from ..forms import AccountForm, CreateUserForm, TestMailForm, check, refused
 from ..identity import Address
+from ..messages import noted
 from ..redeem import address_of
 from ..store.accounts import SIGNUP, Account
 from ..store.outbox import Draft
 from . import reset, verify
 from .me import user
 
-_NO_ACCOUNT = Problem(404, "No account has this address", "Check the address.")
+_NO_ACCOUNT = Problem(404, noted("No account has this address"), noted("Check the address."))
 
 
 def create_user(services: Services, form: CreateUserForm) -> Outcome:
@@ -39,10 +40,12 @@ def _create(
     holder = store.accounts.find(address.key)
     # An account that never proved the address gives way to one that did.
     gives_way = holder is None or (
-        not holder.email_verified and form.email_verified.data and _displace(services, holder)
+        not holder.email_verified and form.email_verified.data and verify.displace(services, holder)
     )
     if not gives_way:
-        raise Refusal("email_taken", fields=[FieldFault("email", "invalid", "This email already has an account.")])
+        raise Refusal(
+            "email_taken", fields=[FieldFault("email", "invalid", noted("This email already has an account."))]
+        )
     values: dict[str, Any] = {"password_hash": password_hash, "is_admin": form.is_admin.data}
     if form.email_verified.data:
         values["email_verified_at"] = now
@@ -103,12 +106,6 @@ def _keep_invitation(services: Services, account: Account) -> None:
     payload = {"nonce": secrets.token_hex(16)}
     # Not mailed: the link that sets a password is the invitation.
     services.post(Draft(address, account, "verify", SIGNUP, max_age, payload, refusal="duplicate"))
-
-
-def _displace(services: Services, holder: Account) -> bool:
-    """Take the address from an account that never proved it."""
-    services.store.links.displace(holder.id, services.clock())
-    return services.store.accounts.change(holder, {"email_key": None, "is_admin": False}) is not None
 
 
 def verify_user(services: Services, form: AccountForm) -> Outcome:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..errors import Refusal
 from ..flow import Outcome, Services
 from ..store.accounts import Account
 
 
 def show(services: Services, form: Any) -> Outcome:
     """Return the account of this visit."""
-    account = services.visit.account
-    if account is None:
-        raise Refusal("authentication_required")
+    account = services.person()
     return Outcome("me", user(account), page={"last_login_at": account.last_login_at})
 
 

@@ -9,15 +9,16 @@ from typing import Any
 from ..errors import Problem, Refusal
 from ..flow import Outcome, Services
 from ..forms import DeviceForm
+from ..messages import noted
 from ..store.accounts import Account
 
 #: What naming a login that is not one's own comes to.
-NO_LOGIN = Problem(404, "There is no such login", "It may have ended already.")
+NO_LOGIN = Problem(404, noted("There is no such login"), noted("It may have ended already."))
 
 
 def show(services: Services, form: Any) -> Outcome:
     """Return the living logins of this account, the one used last first."""
-    return Outcome("sessions", {"sessions": devices(services, _account(services))})
+    return Outcome("sessions", {"sessions": devices(services, services.person())})
 
 
 def devices(services: Services, account: Account) -> list[dict[str, Any]]:
@@ -41,7 +42,7 @@ def devices(services: Services, account: Account) -> list[dict[str, Any]]:
 
 def end(services: Services, form: DeviceForm) -> Outcome:
     """End one login, be it the one of this visit."""
-    account, login_id = _account(services), _id(form)
+    account, login_id = services.person(), _id(form)
     if not services.unit(lambda: _end(services, account, login_id)):
         raise Refusal("not_found", text=NO_LOGIN)
     is_own = login_id == services.visit.login_id
@@ -60,7 +61,7 @@ def end_listed(services: Services, form: DeviceForm) -> Outcome:
 
 def end_others(services: Services, form: Any) -> Outcome:
     """End every login but the one of this visit."""
-    account = _account(services)
+    account = services.person()
     services.unit(lambda: _end_others(services, account))
     return Outcome("sessions_ended", status=204, go="me")
 
@@ -75,12 +76,6 @@ def _end(services: Services, account: Account, login_id: uuid.UUID) -> bool:
 def _end_others(services: Services, account: Account) -> None:
     if services.store.sessions.revoke_all(account.id, services.clock(), keep=services.visit.login_id):
         services.announce("sessions_revoked", user_id=str(account.id))
-
-
-def _account(services: Services) -> Account:
-    if services.visit.account is None:
-        raise Refusal("authentication_required")
-    return services.visit.account
 
 
 def _id(form: DeviceForm) -> uuid.UUID:

@@ -109,7 +109,9 @@ def _keep(services: Services, form: SignupForm, payload: Mapping[str, Any]) -> t
     address, accounts, now = form.email.address, services.store.accounts, services.clock()
     account, holds_link = accounts.find_with_link(address.key, SIGNUP, now)
     created = None
-    if account is None:
+    if account is not None:
+        accounts.create_nothing()
+    else:
         # It has no password of its own: its attempts have.
         account = created = _create(services, form, payload["fields"], {})
     if account is None:  # another sign-up of this address was first

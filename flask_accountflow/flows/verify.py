@@ -11,6 +11,7 @@ from ..errors import FieldFault, Refusal
 from ..flow import Outcome, Services, SignIn
 from ..forms import AskForm, VerifyForm, refused
 from ..identity import Address, mask
+from ..messages import noted
 from ..redeem import address_of, dead, link_to_renew, open_link
 from ..store.accounts import SIGNUP, Account
 from ..store.links import DISCARDED, REDEEMED, Link
@@ -119,6 +120,12 @@ def _redeem(
     return proved, sign_in
 
 
+def displace(services: Services, holder: Account) -> bool:
+    """Take the address from an account that never proved it. False when it has just been changed."""
+    services.store.links.displace(holder.id, services.clock())
+    return services.store.accounts.change(holder, {"email_key": None, "is_admin": False}) is not None
+
+
 def _settle_copies(services: Services, link: Link) -> None:
     """Take the other mails of this sign-up as redeemed, so that none of them is a pending sign-up any more."""
     rivals = services.store.links.rivals(link, services.since(services.settings.unverified_max_age))
@@ -165,7 +172,7 @@ def _chosen_password(services: Services, form: VerifyForm, link: Link) -> str | 
     password = form.password.text
     if not password:
         if _needs_password(services, link):
-            raise refused(form, [FieldFault("password", "required", "Choose your password.")])
+            raise refused(form, [FieldFault("password", "required", noted("Choose your password."))])
         return None
     fault = services.password_fault(password, email=link.sent_to)
     if fault is not None:
@@ -207,7 +214,7 @@ def accepted(
     data = {
         "status": "accepted",
         "resend_after": services.settings.resend_after,
-        "detail": "If an account matches, an email is on its way.",
+        "detail": noted("If an account matches, an email is on its way."),
         "activation_url": activation_url,
         "reset_url": reset_url,
     }

@@ -16,6 +16,7 @@ from sqlalchemy.orm import Mapper
 
 from ..errors import FieldFault
 from ..identity import Address
+from ..messages import Filled, noted
 from ..models import Tables, aware
 from ..tokens import random_id
 from .queue import FAILED
@@ -150,6 +151,7 @@ class Accounts:
         self._find_with_link = self._find.add_columns(live.label("holds_link"))
         self._find_for_login = self._login_statement(token, by_key)
         self._any_admin = sa.select(sa.exists().where(column["is_admin"]))
+        self._touch_nothing = sa.delete(tables.user).where(sa.false())
         self._change = sa.update(tables.user).where(
             self._columns.key == sa.bindparam("af_account"), column["stamp"] == sa.bindparam("af_stamp")
         )
@@ -237,6 +239,12 @@ class Accounts:
         session.flush()  # here a fault of what the hook has added is not taken for one of ours
         return self.from_entity(user)
 
+    def create_nothing(self) -> None:
+        """Do what :meth:`create` does around its ``INSERT``, and change nothing: a stranger must not see the difference
+        by the time of an answer."""
+        with self._units.session().begin_nested():
+            self._units.execute(self._touch_nothing, {})
+
     def entity(self, account: Account) -> Any:
         """Return the app's entity of an account."""
         return self._units.read(lambda: self._units.session().get(self._model, account.id))
@@ -257,6 +265,14 @@ class Accounts:
             return None
         known = {name: value for name, value in values.items() if name in _COLUMNS}
         return replace(account, **known, stamp=stamp)
+
+    def move(self, account: Account, address: Address, values: Mapping[str, Any]) -> Account | None:
+        """Give an account another address, and change it as :meth:`change` does. None also when another holds it."""
+        try:
+            with self._units.session().begin_nested():
+                return self.change(account, {**values, "email": address.email, "email_key": address.key})
+        except IntegrityError:
+            return None
 
     def note_login(self, account: Account, now: datetime, password_hash: str | None) -> bool:
         """Note a login, and a hash made anew; nothing ends by it. False as in :meth:`change`."""
@@ -289,11 +305,12 @@ class Accounts:
         for name, value in values.items():
             kind, longest = self._mapper.columns[name].type, self.longest(name)
             if longest is not None and len(str(value or "")) > longest:
-                yield FieldFault(name, "too_long", f"Use at most {longest} characters.", {"max": longest})
+                sentence = Filled(noted("Use at most %(max)s characters."), max=longest)
+                yield FieldFault(name, "too_long", sentence, {"max": longest})
             if isinstance(kind, sa.Numeric) and kind.precision and _digits(value) > kind.precision - (kind.scale or 0):
-                yield FieldFault(name, "invalid", "This number is too large.")
+                yield FieldFault(name, "invalid", noted("This number is too large."))
             if isinstance(kind, sa.Integer) and isinstance(value, int) and not -_most(kind) <= value <= _most(kind):
-                yield FieldFault(name, "invalid", "This number is too large.")
+                yield FieldFault(name, "invalid", noted("This number is too large."))
 
     def defaults(self, names: Iterable[str]) -> dict[str, Any]:
         """Return what the columns of these names hold when nobody fills them, for those that say so."""

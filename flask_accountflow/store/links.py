@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -13,9 +13,13 @@ from sqlalchemy.orm import Mapper
 
 from ..models import Tables, aware
 from .accounts import SIGNUP, Account, AccountColumns
+from .queue import REVERT, UNBOUND
 from .unit import Units
 
 REDEEMED, DISCARDED, DISPLACED, DECOY = "redeemed", "discarded", "displaced", "decoy"
+
+#: The purpose of the link that confirms a new address.
+CHANGE = "change"
 
 State = Literal["live", "expired", "used", "superseded"]
 
@@ -44,9 +48,17 @@ class Link:
             return "used"
         if self.used_at is not None or self.account is None or not self.account.is_active:
             return "superseded"
-        if self.stamp != self.account.stamp:
+        if self.purpose not in UNBOUND and self.stamp != self.account.stamp:
             return "superseded"
         return "expired" if self.expires_at <= now else "live"
+
+
+@dataclass(frozen=True)
+class PendingChange:
+    """A change of address that waits for its confirmation."""
+
+    email: str
+    expires_at: datetime
 
 
 class Links:
@@ -76,6 +88,28 @@ class Links:
             sa.update(token)
             .where(token.c.user_id == sa.bindparam("owner"), token.c.used_at.is_(None))
             .values(used_at=sa.bindparam("now"), outcome=DISPLACED)
+        )
+        self._reverts = sa.select(token.c.id, token.c.payload).where(
+            token.c.user_id == sa.bindparam("owner"), token.c.purpose == REVERT
+        )
+        # A decoy stands for what was asked for as well: an owner must not learn by it who has an account.
+        is_pending: tuple[sa.ColumnElement[bool], ...] = (
+            token.c.user_id == sa.bindparam("owner"),
+            token.c.purpose == CHANGE,
+            token.c.stamp == sa.bindparam("issued"),
+            token.c.expires_at > sa.bindparam("now"),
+            sa.or_(token.c.outcome.is_(None), token.c.outcome == DECOY),
+        )
+        self._pending = (
+            sa.select(token.c.sent_to, token.c.expires_at)
+            .where(*is_pending)
+            .order_by(token.c.created_at.desc(), token.c.id.desc())
+            .limit(1)
+        )
+        self._withdraw = (
+            sa.update(token)
+            .where(*is_pending, token.c.email_key != sa.bindparam("kept"))
+            .values(used_at=sa.bindparam("now"), outcome=DISCARDED)
         )
         self._newest = (
             sa.select(token.c.payload)
@@ -146,6 +180,22 @@ class Links:
         """Take these rows as redeemed: other mails of the sign-up that was just confirmed."""
         self._units.execute(self._settle.where(self._token.c.id.in_(ids)), {"now": now})
 
-    def displace(self, account_id: Any, now: datetime) -> None:
-        """Use up every link of an account that another one takes the address from."""
-        self._units.execute(self._displace, {"owner": account_id, "now": now})
+    def reverts(self, account: Account) -> dict[uuid.UUID, int]:
+        """Return the links that bring back an address of this account, used or not, each with its number."""
+        rows = self._units.execute(self._reverts, {"owner": account.id})
+        return {row.id: int((row.payload or {}).get("number", 0)) for row in rows}
+
+    def pending_change(self, account: Account, now: datetime) -> PendingChange | None:
+        """Return the change of address that this account asked for last."""
+        values = {"owner": account.id, "issued": account.stamp, "now": now}
+        row = self._units.execute(self._pending, values).first()
+        return None if row is None else PendingChange(row.sent_to, aware(row.expires_at))
+
+    def withdraw_changes(self, account: Account, now: datetime, *, but: str = "") -> None:
+        """Use up the links of the changes of address that this account asked for, but for those to one address."""
+        self._units.execute(self._withdraw, {"owner": account.id, "issued": account.stamp, "now": now, "kept": but})
+
+    def displace(self, account_id: Any, now: datetime, *, keep: Iterable[uuid.UUID] = ()) -> None:
+        """Use up the links of an account that another one takes the address from, or that goes back to an old one."""
+        others = self._displace.where(self._token.c.id.not_in(list(keep)))
+        self._units.execute(others, {"owner": account_id, "now": now})

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Mapper
 from sqlalchemy.pool import StaticPool
 
 from ..models import Tables, aware
-from .queue import DROPPED, FAILED, PENDING, SENT
+from .queue import DROPPED, FAILED, PENDING, SENT, UNBOUND
 from .unit import Units
 
 #: In the order in which a mail gets there.
@@ -90,7 +90,7 @@ class Mailbox:
             token.c.expires_at > now,
             user_key == token.c.user_id,
             self._mapper.columns["is_active"].is_(True),
-            self._mapper.columns["stamp"] == token.c.stamp,
+            sa.or_(token.c.purpose.in_(UNBOUND), self._mapper.columns["stamp"] == token.c.stamp),
         )
         can_go = sa.or_(mail.c.token_id.is_(None), link_lives)
         self._one = sa.select(mail, can_go.label("can_go")).where(mail.c.id == row)

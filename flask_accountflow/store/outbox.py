@@ -47,12 +47,12 @@ class Draft:
     address: Address
     account: Account | None
     template: str
-    #: The purpose of the link's row; None for a notice, which has no row.
+    #: The purpose of the link's row; None for a notice without a link, which has no row.
     purpose: str | None = None
     #: Life of the link, in seconds.
     max_age: int = NOTICE_MAX_AGE
     payload: Mapping[str, Any] | None = None
-    #: Why nothing may be mailed, known beforehand: ``unknown`` or ``disabled``.
+    #: Why nothing may be mailed, known beforehand: ``unknown``, ``disabled`` or ``taken``.
     refusal: str | None = None
     #: Whether the mail carries the link. A notice with a row only balances the statements.
     carries_link: bool = True
@@ -79,7 +79,7 @@ class Posted:
 
     mail_id: int
     link_id: uuid.UUID | None
-    #: None when the mail is on its way; else ``unknown``, ``disabled``, ``duplicate``, ``capped`` or ``returned``.
+    #: None when the mail is on its way; else a word that says why not, of the draft or from here.
     dropped: str | None
 
 
@@ -147,11 +147,14 @@ class Outbox:
         return Posted(mail_id, link_id, dropped)
 
     def notify(self, draft: Draft, now: datetime) -> Posted:
-        """Write a notice, which no cap holds back."""
+        """Write a notice, which no cap holds back; with a link where it has a purpose."""
         to_key = self.address_key(draft.address.key)
         dropped = RETURNED if draft.is_returned else None
-        values = self._mail_values(draft, to_key, None, dropped, now)
-        return Posted(self._insert_mail(values), None, dropped)
+        link_id = None if draft.purpose is None else random_id()
+        mail_id = self._insert_mail(self._mail_values(draft, to_key, link_id, dropped, now))
+        if link_id is not None:
+            self._add_link(draft, to_key, link_id, now, is_decoy=False)
+        return Posted(mail_id, link_id, dropped)
 
     def _count_mails(self, draft: Draft, to_key: str, now: datetime) -> tuple[str | None, str]:
         """Return ``duplicate`` or ``capped`` when this address has had enough of this kind; and the next slot.
@@ -196,7 +199,7 @@ class Outbox:
             "user_id": None if account is None else account.id,
             "token_id": link_id if draft.carries_link else None,
             "template": draft.template,
-            # Only what is to be mailed holds an address: the one that the account has stored, or an operator's.
+            # Only what is to be mailed holds an address: one of the account's own, or one that an operator named.
             "to_addr": draft.address.email if dropped is None and draft.is_addressed else None,
             "to_key": to_key,
             "slot": None,

@@ -6,7 +6,6 @@ that slept through its own lease changes nothing that another one has taken over
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -18,24 +17,21 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
+from ..events import scrub
 from ..models import Tables, aware
 from .unit import is_transient
 
 PENDING, SENT, FAILED, DROPPED = "pending", "sent", "failed", "dropped"
 
+#: The purpose of the link that brings an old address back.
+REVERT = "revert"
+#: Links of these purposes outlive every change of their account: they are there to undo one.
+UNBOUND = (REVERT,)
+
 #: Twice the time that a send may take: whoever begins one in the lease's first half cannot be overtaken.
 LEASE = timedelta(seconds=60)
 
 _TRIES = 4  # to claim: several workers may reach for the same mails at once
-_REASON_LENGTH = 255
-# Code points that are looked at: the patterns below take quadratic time (3 s for 16 KB without a blank), and hold up
-# every thread meanwhile.
-_SCRUBBED_LENGTH = 1000
-_ADDRESS = re.compile(r"<?[^\s<>]+@[^\s<>]+>?")
-_LINK = re.compile(r"\b[a-z][a-z0-9+.-]*://\S+", re.IGNORECASE)
-# A link that is quoted without its scheme, and what else looks like a token.
-_TOKEN = re.compile(r"[\w-]{20,}\.[\w-]{5,}\.[\w-]{20,}")
-_UNPRINTABLE = re.compile(r"[\x00-\x20\x7f-\x9f\u2028\u2029]+")
 
 Begin = Callable[[], AbstractContextManager[sa.Connection]]
 T = TypeVar("T")
@@ -71,18 +67,6 @@ class Waiting:
     link: WaitingLink | None
 
 
-def scrub(reason: str, address: str = "") -> str:
-    """Return ``reason`` on one line, without addresses, links and tokens. Mail servers repeat the recipient."""
-    if len(reason) > _SCRUBBED_LENGTH:
-        # Up to a blank: half an address or token is known for neither.
-        reason = reason[:_SCRUBBED_LENGTH].rpartition(" ")[0] or "(an answer without end)"
-    if address:
-        reason = re.sub(f"<?{re.escape(address)}>?", "<address>", reason, flags=re.IGNORECASE)
-    reason = _TOKEN.sub("<token>", _LINK.sub("<link>", reason))
-    reason = _ADDRESS.sub("<address>", reason)
-    return _UNPRINTABLE.sub(" ", reason).lstrip()[:_REASON_LENGTH].rstrip()
-
-
 class Queue:
     """The mails that wait. ``begin`` opens a transaction on a connection of its own."""
 
@@ -93,7 +77,8 @@ class Queue:
         self._users: sa.Select[Any] = sa.select(user_model).where(users)
         self._prepare_claim(tables.mail, tables.token)
         self._prepare_marks(tables.mail)
-        self._prepare_questions(tables.mail)
+        is_waiting = (tables.mail.c.state == PENDING, tables.mail.c.lease_id.is_(None))
+        self._next = sa.select(sa.func.min(tables.mail.c.next_attempt_at)).where(*is_waiting)
 
     def _prepare_claim(self, mail: sa.Table, token: sa.Table) -> None:
         now: Any = sa.bindparam("now")
@@ -129,13 +114,6 @@ class Queue:
         self._release = free.values(
             attempts=mail.c.attempts - 1, next_attempt_at=sa.func.coalesce(at, mail.c.next_attempt_at)
         )
-
-    def _prepare_questions(self, mail: sa.Table) -> None:
-        is_pending = mail.c.state == PENDING
-        is_past = mail.c.created_at <= sa.bindparam("now")
-        self._oldest = sa.select(sa.func.min(mail.c.created_at)).where(is_pending, is_past)
-        self._next = sa.select(sa.func.min(mail.c.next_attempt_at)).where(is_pending, mail.c.lease_id.is_(None))
-        self._counts = sa.select(mail.c.state, sa.func.count()).group_by(mail.c.state)
 
     def claim(self, now: datetime, batch: int = 20) -> list[Waiting]:
         """Lease up to ``batch`` mails that are due, and return them. Empty: nothing is due."""
@@ -188,23 +166,11 @@ class Queue:
             values = [{"row": waiting.id, "mine": waiting.lease_id, "at": at} for waiting in waitings]
             self._run(lambda connection: connection.execute(self._release, values))
 
-    def oldest(self, now: datetime) -> datetime | None:
-        """Return since when the oldest mail waits."""
-        with self._begin() as connection:
-            moment = connection.execute(self._oldest, {"now": now}).scalar()
-        return None if moment is None else aware(moment)
-
     def next_due(self) -> datetime | None:
         """Return when the next mail that nobody holds is due; None when there is none."""
         with self._begin() as connection:
             moment = connection.execute(self._next).scalar()
         return None if moment is None else aware(moment)
-
-    def counts(self) -> dict[str, int]:
-        """Return how many mails there are in each state."""
-        with self._begin() as connection:
-            found: dict[str, int] = dict(map(tuple, connection.execute(self._counts)))
-        return {state: found.get(state, 0) for state in (PENDING, SENT, FAILED, DROPPED)}
 
     def _mark(self, statement: sa.Update, waiting: Waiting, **values: Any) -> bool:
         values |= {"row": waiting.id, "mine": waiting.lease_id}
@@ -246,6 +212,7 @@ def _link(row: Mapping[Any, Any], user: Any, now: datetime) -> WaitingLink:
     if row["link_id"] is None:  # purged, or its account was: there is nothing left to link to
         return WaitingLink(row["token_id"], "", aware(row["created_at"]), aware(row["expires_at"]), live=False)
     expires_at = aware(row["link_expires_at"])
-    is_bound = user is not None and bool(user.is_active) and row["link_stamp"] == user.stamp
-    is_live = is_bound and row["link_used_at"] is None and expires_at > now
+    is_theirs = user is not None and bool(user.is_active)
+    is_bound = row["link_purpose"] in UNBOUND or (is_theirs and row["link_stamp"] == user.stamp)
+    is_live = is_theirs and is_bound and row["link_used_at"] is None and expires_at > now
     return WaitingLink(row["link_id"], row["link_purpose"], aware(row["link_created_at"]), expires_at, is_live)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from flask import session, url_for
+from flask import current_app, session, url_for
 
 from .. import sessions
 from ..flow import Services
+from ..flows import change_email
 from ..flows.sessions import devices
 from .redirects import asked
+from .spoken import spoken
 from .words import device_in_words, in_words
 
 Extra = Callable[[Services, Mapping[str, Any]], dict[str, Any]]
@@ -38,9 +40,10 @@ def _owner(services: Services, data: Mapping[str, Any]) -> dict[str, Any]:
 def _signup_sent(services: Services, data: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "email": _typed_email(),
-        "expires_in_text": in_words(services.settings.verify_max_age, exactly=True),
+        "expires_in_text": in_words(services.settings.verify_max_age, exactly=True, language=spoken()),
         "sender": services.settings.mail_sender_name or services.settings.mail_sender or None,
         "unverified": asked("unverified") is not None,
+        "uncertain": session.get(sessions.ASKED, False),
         "link": _link(),
     }
 
@@ -85,17 +88,41 @@ def _account(services: Services, data: Mapping[str, Any]) -> dict[str, Any]:
     """Say where the person is logged in, in words."""
     account = services.visit.account
     found = [] if account is None else devices(services, account)
+    waiting = {} if account is None else change_email.pending(services, account)
     return {
+        **waiting,
+        "done": session.pop(sessions.DONE, None),
+        "password_change_url": _address("password_change"),
+        "email_change_url": _address("email_change"),
+        "cancel_url": _address("email_change_cancel"),
         "end_others_url": url_for("accountflow.end_other_sessions"),
         "sessions": [
             {
                 **one,
-                "device": device_in_words(one["user_agent"]),
+                "device": device_in_words(one["user_agent"], spoken()),
                 "end_url": url_for("accountflow.end_session", id=one["id"]),
             }
             for one in found
         ],
     }
+
+
+def _address(name: str) -> str | None:
+    """Return the address of an action; None where the app has chosen its actions and left this one out."""
+    return url_for(f"accountflow.{name}") if f"accountflow.{name}" in current_app.view_functions else None
+
+
+def _email_change_sent(services: Services, data: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "change_url": url_for("accountflow.email_change"),
+        "cancel_url": _address("email_change_cancel"),
+        "sender": services.settings.mail_sender_name or services.settings.mail_sender or None,
+        "link": _link(),
+    }
+
+
+def _email_done(services: Services, data: Mapping[str, Any]) -> dict[str, Any]:
+    return {"reverted": asked("status") == "email_reverted", "email": _typed_email()}
 
 
 #: By the name of the page.
@@ -106,4 +133,6 @@ EXTRAS: Mapping[str, Extra] = {
     "verify_done": _verify_done,
     "verify": _verify,
     "account": _account,
+    "email_change_sent": _email_change_sent,
+    "email_done": _email_done,
 }

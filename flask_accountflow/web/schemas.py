@@ -224,6 +224,27 @@ SCHEMAS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             expires_at=_MOMENT,
             password=_PASSWORD,
         ),
+        "EmailChange": _object(
+            {
+                "status": "accepted",
+                "email": "ada@new.example",
+                "expires_in": 86400,
+                "resend_after": 60,
+                "confirm_url": None,
+            },
+            status=_one_of("accepted"),
+            email=_ADDRESS,
+            expires_in=_NUMBER,
+            resend_after=_NUMBER,
+            confirm_url=_LINK,
+        ),
+        "EmailLinkState": _object(
+            {"status": "valid", "email_masked": "a•••@n•••.example", "expires_at": _AT},
+            status=_one_of("valid"),
+            email_masked=_TEXT,
+            expires_at=_MOMENT,
+        ),
+        "Reverted": _object({"status": "reverted"}, status=_one_of("reverted")),
         "PasswordChanged": _object({"status": "password_changed"}, status=_one_of("password_changed")),
         "TestMail": _object({"status": "accepted", "to": _EMAIL}, status=_one_of("accepted"), to=_ADDRESS),
         "Csrf": _object(

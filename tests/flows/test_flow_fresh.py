@@ -93,13 +93,13 @@ def test_it_is_noted_as_a_login(member: Bench) -> None:
 
 
 def test_it_takes_four_statements(member: Bench) -> None:
-    """The old login is read and ended, the account is noted, and the new login is written."""
+    """The account is noted, the old login is read and ended, and the new login is written."""
     shown = member.shown(member.login())
 
     with member.statements() as ran:
         member.fresh(shown)
 
-    assert [text.split()[0] for text in ran] == ["SELECT", "UPDATE", "UPDATE", "INSERT"]
+    assert [text.split()[0] for text in ran] == ["UPDATE", "SELECT", "UPDATE", "INSERT"]
 
 
 def test_a_wrong_password_changes_nothing(member: Bench) -> None:

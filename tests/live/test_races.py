@@ -6,12 +6,15 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta, timezone
+from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import sqlalchemy as sa
 from flask import Flask
-from live_server import AppServer, wait_until
+from live_server import AppServer, Mail, wait_until
 from live_visitors import Answer, LiveProgram, Shot, ask_for_reset, join, posting, sign_up, volley
 from support import OTHER_PASSWORD, PASSWORD
 
@@ -261,3 +264,82 @@ def test_RST_16_a_reset_while_the_account_is_disabled(
     assert not after.is_active
     assert (after.password_hash != before.password_hash) == bool(counted[200])
     assert _reset_link_is_used(live_engine, email) == bool(counted[200])
+
+
+def _ask_to_move(live: AppServer, email: str, to: str) -> str:
+    """Ask for another address with a login of one's own, and return the path of the link that was mailed there."""
+    visitor = LiveProgram(live)
+    token = visitor.login(email).json["access_token"]
+    body = {"new_email": to, "current_password": PASSWORD}
+    answer = visitor.post("/auth/email/change", body, authorization=f"Bearer {token}")
+    assert answer.status_code == 202, answer.text
+    return urlsplit(live.mail.link(to, "email/confirm")).path
+
+
+@pytest.mark.parametrize("round_number", range(ROUNDS))
+def test_VER_04_thirty_confirmations_of_a_new_address(live: AppServer, email: str, round_number: int) -> None:
+    """Of thirty confirmations of one new address at once one moves the account; one link that undoes it is mailed,
+    and of thirty uses of that one brings the address back."""
+    join(live, email)
+    new = f"new-{email}"
+    link = _ask_to_move(live, email, new)
+
+    moves = volley([posting(live, link, {})] * 30)
+    undo = urlsplit(live.mail.link(email, "email/revert")).path
+    returns = volley([posting(live, undo, {})] * 30)
+
+    assert Counter(answer.status_code for answer in moves) == {200: 1, 410: 29}
+    assert Counter(answer.status_code for answer in returns) == {200: 1, 410: 29}
+    assert {answer.json["code"] for answer in (*moves, *returns) if answer.status_code == 410} == {"token_used"}
+    assert LiveProgram(live).reset(ask_for_reset(live, email)).status_code == 200
+    assert [LiveProgram(live).login(one, OTHER_PASSWORD).status_code for one in (email, new)] == [200, 401]
+
+
+def test_SUP_22_many_accounts_want_one_address(live: AppServer, live_engine: sa.Engine, email: str) -> None:
+    """Of four accounts that confirm one address at once one gets it, and the others lose nothing."""
+    owners = [f"{number}-{email}" for number in range(4)]
+    links: list[str] = []
+    for owner in owners:
+        join(live, owner)
+        _ask_to_move(live, owner, email)
+        mails = wait_until(partial(_several, live, email, len(links) + 1), "the mail arrives")
+        links += {urlsplit(link).path for mail in mails for link in mail.links} - {*links}
+        _forget_the_caps(live_engine, email)
+
+    answers = volley([posting(live, link, {}) for link in links])
+
+    assert Counter(answer.status_code for answer in answers) == {200: 1, 410: 3}
+    assert {answer.json["code"] for answer in answers if answer.status_code == 410} == {"token_superseded"}
+    visitor = LiveProgram(live)
+    moved = [answer.status_code == 200 for answer in answers]
+    assert [visitor.login(owner).status_code == 401 for owner in owners] == moved
+    assert visitor.login(email).status_code == 200
+
+
+def _several(live: AppServer, email: str, number: int) -> list[Mail] | None:
+    found = live.mail.mails(email, "email/confirm")
+    return found if len(found) == number else None
+
+
+def _forget_the_caps(engine: sa.Engine, email: str) -> None:
+    """Let the mails of an address be two days old."""
+    mail = TABLES.mail
+    with engine.begin() as connection:
+        past = datetime.now(timezone.utc) - timedelta(days=2)
+        connection.execute(sa.update(mail).where(mail.c.to_addr == email).values(created_at=past))
+
+
+def test_a_password_is_changed_once(live: AppServer, email: str) -> None:
+    """Of several changes of a password by one login at once one is made; its password and its pair alone work."""
+    join(live, email)
+    visitor = LiveProgram(live)
+    token = visitor.login(email).json["access_token"]
+    bodies = [{"current_password": PASSWORD, "new_password": _password(number)} for number in range(6)]
+
+    answers = volley([posting(live, "/auth/password/change", body, token=token) for body in bodies])
+
+    assert Counter(answer.status_code for answer in answers) == {200: 1, 401: 5}
+    winner = next(number for number, answer in enumerate(answers) if answer.status_code == 200)
+    assert visitor.me(answers[winner]).status_code == 200
+    works = [number for number in range(6) if visitor.login(email, _password(number)).status_code == 200]
+    assert works == [winner]

@@ -217,6 +217,53 @@ def test_change_by_nothing_rotates_too(desk: Desk) -> None:
     assert changed.stamp not in {None, account.stamp}
 
 
+def test_move(desk: Desk) -> None:
+    """An account moves to an address in one UPDATE, with a new stamp and whatever else is changed."""
+    account = desk.create()
+
+    with desk.shop.statements() as seen:
+        moved = desk.run(lambda: desk.accounts.move(account, BOB, {"password_hash": None}))
+
+    assert len(seen) == 1
+    assert (moved.email, moved.email_key, moved.stamp != account.stamp) == (BOB.email, BOB.key, True)
+    assert moved == desk.read(lambda: desk.accounts.find(BOB.key))
+    assert desk.read(lambda: desk.accounts.find(VIC.key)) is None
+
+
+def test_move_to_a_taken_address(desk: Desk) -> None:
+    """An address that another holds is not taken from it, and the unit goes on."""
+    account, other = desk.create(VIC), desk.create(BOB)
+
+    def work() -> Any:
+        desk.shop.db.session.add(desk.shop.Note(text="mine"))
+        return desk.accounts.move(account, BOB, {})
+
+    assert desk.run(work) is None
+    assert desk.shop.notes() == ["mine"]
+    assert desk.read(lambda: desk.accounts.find(VIC.key)) == account
+    assert desk.read(lambda: desk.accounts.find(BOB.key)) == other
+
+
+def test_create_nothing(desk: Desk) -> None:
+    """What takes the steps of a new account runs one statement, and touches no row."""
+    desk.create()
+    before = desk.shop.rows("user")
+    seen: list[str] = []
+
+    def note(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
+        seen.append(statement.split(maxsplit=1)[0])
+
+    sa.event.listen(desk.shop.engine, "before_cursor_execute", note)
+    try:
+        desk.run(desk.accounts.create_nothing)
+    finally:
+        sa.event.remove(desk.shop.engine, "before_cursor_execute", note)
+
+    last = max(number for number, verb in enumerate(seen) if verb == "DELETE")
+    assert seen[last - 1 : last + 2] == ["SAVEPOINT", "DELETE", "RELEASE"]
+    assert desk.shop.rows("user") == before
+
+
 def test_change_of_an_account_that_has_changed(desk: Desk) -> None:
     """An account whose stamp is no longer the known one is not changed."""
     account = desk.create()

@@ -11,7 +11,7 @@ from shop import BOB, HOUR, VIC, Desk, Shop, at_once
 from support import START, token_in
 
 from flask_accountflow.store.accounts import Account
-from flask_accountflow.store.links import DECOY, DISCARDED, DISPLACED, REDEEMED, Link
+from flask_accountflow.store.links import DECOY, DISCARDED, DISPLACED, REDEEMED, Link, PendingChange
 from flask_accountflow.tokens import random_id
 
 SECOND = timedelta(seconds=1)
@@ -139,6 +139,9 @@ def _link(**values: Any) -> Link:
         (_link(account=_account(is_active=False)), START, "superseded"),
         (_link(account=_account(stamp=uuid.UUID(int=8))), START, "superseded"),
         (_link(stamp=None), START, "superseded"),
+        (_link(purpose="revert", account=_account(stamp=uuid.UUID(int=8))), START, "live"),
+        (_link(purpose="revert", account=_account(stamp=uuid.UUID(int=8))), START + HOUR, "expired"),
+        (_link(purpose="revert", account=_account(is_active=False)), START, "superseded"),
         (_link(account=_account(stamp=uuid.UUID(int=8))), START + HOUR, "superseded"),
     ],
 )
@@ -290,6 +293,48 @@ def test_SUP_22_displace(desk: Desk) -> None:
     assert [(link.outcome, link.used_at) for link in (find(desk, one) for one in mine)] == [(DISPLACED, desk.now)] * 2
     assert (find(desk, used).outcome, find(desk, used).used_at) == (REDEEMED, START)
     assert find(desk, bobs).outcome is None
+
+
+def test_displace_keeps_what_it_is_told_to(desk: Desk) -> None:
+    """Links that are to be kept stay good, and all others are used up."""
+    vic = desk.create()
+    kept, other = desk.link(vic, purpose="revert"), desk.link(vic, purpose="revert")
+
+    desk.run(lambda: desk.store.links.displace(vic.id, desk.now, keep=[kept]))
+
+    assert [find(desk, one).outcome for one in (kept, other)] == [None, DISPLACED]
+
+
+def test_reverts(desk: Desk) -> None:
+    """The links that bring an address of an account back have numbers, used or not; those of others do not count."""
+    vic, bob = desk.create(VIC), desk.create(BOB)
+    first = desk.link(vic, purpose="revert", payload={"number": 1}, used_at=desk.now, outcome=REDEEMED)
+    second = desk.link(vic, purpose="revert", payload={"number": 2})
+    bare = desk.link(vic, purpose="revert")
+    desk.link(vic, purpose="change", payload={"number": 7})
+    desk.link(bob, purpose="revert", email_key=BOB.key, payload={"number": 9})
+
+    assert desk.read(lambda: desk.store.links.reverts(vic)) == {first: 1, second: 2, bare: 0}
+
+
+def test_pending_change(desk: Desk) -> None:
+    """What waits is the newest change of address that the account asked for, a decoy as well, until it is withdrawn."""
+    vic, bob = desk.create(VIC), desk.create(BOB)
+    links = desk.store.links
+    old = desk.link(vic, purpose="change", email_key="a@example.com", sent_to="a@example.com")
+    desk.link(bob, purpose="change", email_key="b@example.com", sent_to="b@example.com")
+    desk.link(vic, purpose="change", email_key="c@example.com", sent_to="c@example.com", stamp=uuid.uuid4())
+    desk.link(vic, purpose="change", email_key="d@example.com", sent_to="d@example.com", expires_at=desk.now)
+    desk.shop.clock.tick(1)
+    decoy = desk.link(vic, purpose="change", email_key="e@example.com", sent_to="e@example.com", outcome=DECOY)
+
+    assert desk.read(lambda: links.pending_change(vic, desk.now)) == PendingChange("e@example.com", desk.now + HOUR)
+    desk.run(lambda: links.withdraw_changes(vic, desk.now, but="a@example.com"))
+    assert [find(desk, one).outcome for one in (old, decoy)] == [None, DISCARDED]
+    assert desk.read(lambda: links.pending_change(vic, desk.now)).email == "a@example.com"
+    desk.run(lambda: links.withdraw_changes(vic, desk.now))
+    assert desk.read(lambda: links.pending_change(vic, desk.now)) is None
+    assert desk.read(lambda: links.pending_change(bob, desk.now)).email == "b@example.com"
 
 
 # A look into the database

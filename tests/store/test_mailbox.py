@@ -361,6 +361,15 @@ def test_retry_with_a_dead_link(desk: Desk, end: Callable[[Desk, UUID], None]) -
     assert stored(desk, number).state == "failed"
 
 
+def test_retry_with_a_link_that_undoes(desk: Desk) -> None:
+    """A mail whose link brings an old address back is tried again, although its account has changed since."""
+    link = desk.link(desk.create(), purpose="revert")
+    number = put(desk, token_id=link)
+    reset(desk, link)
+
+    assert obstacle(desk, number) is None
+
+
 def test_retry_of_what_is_not_there(desk: Desk) -> None:
     """An id that no mail has is said to be missing."""
     assert retry(desk, 4711) == [Retry(4711, None, None, MISSING)]

@@ -16,7 +16,7 @@ from described import Described
 from jwt_tools import pem
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from sqlalchemy.exc import OperationalError
-from support import ABSENT, BASE_URL, OTHER_PASSWORD, PASSWORD, Site
+from support import ABSENT, BASE_URL, OTHER_PASSWORD, PASSWORD, Site, token_in
 from wtforms import (
     BooleanField,
     DateField,
@@ -38,6 +38,8 @@ from flask_accountflow.forms import RefreshForm, SignupForm
 from flask_accountflow.passwords import PasswordPolicy
 
 EMAIL, ADMIN, PENDING = "vic@example.com", "root@example.com", "pia@example.com"
+#: Where a member moves to.
+MOVED = "vic@new.example"
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "http.md"
 
 MakeSite = Callable[..., Site]
@@ -158,12 +160,34 @@ class Stage:
         if name in {"reset", "reset_show", "reset_confirm"}:
             program.request_reset(email=EMAIL)
             return {"token": site.last_token}
+        if name.startswith(("email_confirm", "email_revert")):
+            return {"token": self._moved() if name.startswith("email_revert") else self._asked_to_move()}
         if name == "refresh":
             return {"refresh_token": program.login(EMAIL).json["refresh_token"]}
         if name == "session":
             token = bearer(program.login(ADMIN))
             return {"id": program.get("/auth/sessions", **token).json["sessions"][0]["id"]}
-        return {"login": {"email": EMAIL, "password": PASSWORD}, "login_fresh": {"password": PASSWORD}}.get(name, {})
+        return {
+            "login": {"email": EMAIL, "password": PASSWORD},
+            "login_fresh": {"password": PASSWORD},
+            "password_change": {"current_password": PASSWORD},
+            "email_change": {"current_password": PASSWORD},
+        }.get(name, {})
+
+    def _asked_to_move(self) -> str:
+        """Ask for another address, and return the token of the link that confirms it."""
+        login = bearer(self.program.login(EMAIL))
+        self.program.post("/auth/email/change", {"new_email": MOVED, "current_password": PASSWORD}, **login)
+        return self._mailed(MOVED)
+
+    def _moved(self) -> str:
+        """Change an address, and return the token of the link that undoes it."""
+        self.program.post(f"/auth/email/confirm/{self._asked_to_move()}")
+        return self._mailed(EMAIL)
+
+    def _mailed(self, email: str) -> str:
+        links = [letter.link for letter in self.site.letters if letter.to == email and letter.link is not None]
+        return token_in(links[-1])
 
     def send(
         self,
@@ -290,7 +314,7 @@ def test_the_documented_bodies_are_as_described(site: Site) -> None:
 
     found = dict(re.findall(r"\n### (\w+)\n.*?```json\n(.*?)```", text, re.DOTALL))
 
-    assert set(found) == {"Signup", "Accepted", "Verified", "Session", "Sessions", "Problem"}
+    assert set(found) == {"Signup", "Accepted", "Verified", "Session", "Sessions", "EmailChange", "Problem"}
     for name, body in found.items():
         value = json.loads(body.replace('"id": "…"', '"id": "2f1c3c1e-8a64-4c55-9b0e-5d7a3e9c1b42"'))
         assert described.faults({"$ref": f"#/components/schemas/{name}"}, value) == []
@@ -397,8 +421,15 @@ def send_login(stage: Stage, name: str, **values: Any) -> Any:
     return stage.send(name, body)
 
 
+def use(stage: Stage, name: str, token: str) -> None:
+    """Use a link that works."""
+    place = {"email_confirm": "email/confirm", "email_revert": "email/revert"}
+    path = place.get(name.removesuffix("_show"), "password-reset")
+    assert stage.program.reset(f"/auth/{path}/{token}").status_code == 200
+
+
 def disable(stage: Stage) -> None:
-    for email in (EMAIL, PENDING):
+    for email in (EMAIL, PENDING, MOVED):
         stage.site.change(email, is_active=False)
 
 
@@ -422,11 +453,9 @@ PROVOKED: dict[str, Callable[[Stage, str], Any]] = {
     "invalid_credentials": lambda stage, name: stage.send(name, {"email": EMAIL, "password": OTHER_PASSWORD}),
     "email_unverified": lambda stage, name: send_login(stage, name, email_verified_at=None),
     "account_disabled": lambda stage, name: send_login(stage, name, is_active=False),
-    "token_expired": lambda stage, name: send_link(stage, name, change=lambda token: stage.site.clock.tick(100_000)),
+    "token_expired": lambda stage, name: send_link(stage, name, change=lambda token: stage.site.clock.tick(300_000)),
     "token_superseded": lambda stage, name: send_link(stage, name, change=lambda token: disable(stage)),
-    "token_used": lambda stage, name: send_link(
-        stage, name, change=lambda token: stage.program.reset(f"/auth/password-reset/{token}")
-    ),
+    "token_used": lambda stage, name: send_link(stage, name, change=lambda token: use(stage, name, token)),
     "token_invalid": lambda stage, name: (
         stage.send(name, stage.example(name)) if name == "refresh" else send_link(stage, name, token="a.b.c")
     ),
@@ -483,6 +512,7 @@ def test_what_may_be_done_wrong_anywhere(make_site: MakeSite, code: str) -> None
 
 
 LINKS = ["verify_show", "verify", "verify_token", "reset_show", "reset", "reset_confirm"]
+LINKS += ["email_confirm_show", "email_confirm", "email_revert_show", "email_revert"]
 
 
 @pytest.mark.parametrize("name", LINKS)
