@@ -12,6 +12,7 @@ from babel.messages.mofile import read_mo
 from flask_accountflow.configuration import read
 from flask_accountflow.errors import ConfigError
 from flask_accountflow.languages import DOMAIN, ENGLISH, FOLDER, LANGUAGES, Language, Languages, chosen, nearest
+from flask_accountflow.messages import Filled
 from tools import build_catalogs
 
 
@@ -91,6 +92,20 @@ def test_english_needs_no_catalog(tmp_path: Path) -> None:
     assert language == ENGLISH
     assert language.gettext("Log in") == "Log in"
     assert [language.ngettext("a day", "days", number) for number in (0, 1, 2)] == ["days", "a day", "days"]
+
+
+def test_what_is_said_in_a_language() -> None:
+    """A sentence of ours is said in the language with what fills it, and any other text, such as an app's, as it is."""
+    language = Languages(["de"]).choose()
+    filled = Filled("Use at least %(min)s characters.", min=12)
+
+    assert filled == "Use at least 12 characters."
+    assert language.say(filled) == "Verwenden Sie mindestens 12 Zeichen."
+    assert ENGLISH.say(filled) == filled
+    assert language.say("Log in") == "Anmelden"
+    assert [language.say(text) for text in ("Our shop", "100 % sure %(x)s", "", 5)] == [
+        "Our shop", "100 % sure %(x)s", "", "5",
+    ]  # fmt: skip
 
 
 def test_a_language_without_a_catalog_is_found_at_once(tmp_path: Path) -> None:
@@ -291,6 +306,7 @@ def test_a_new_message_is_asked_for(package: Path, capsys: pytest.CaptureFixture
         ),
         ("Une page", "Une <b>page</b>", "'A page' is translated with markup: 'Une <b>page</b>'."),
         ("Une page", "Une page &amp;", "'A page' is translated with markup: 'Une page &amp;'."),
+        ("Une page", 'Une \\"page\\"', "'A page' is translated with markup: 'Une \"page\"'."),
     ],
 )
 def test_a_wrong_translation_is_found(

@@ -5,7 +5,8 @@ writes the ``accountflow.mo`` beside it. Then it names what is left to translate
 With ``--check`` it writes nothing, and also names the files that would change.
 
 A message is what stands as a plain string in ``_(…)``, ``gettext(…)``, ``ngettext(…)``, ``noted(…)`` or
-``noted_plural(…)``. A translation holds the placeholders of its message, ``%(name)s``, and no markup.
+``noted_plural(…)``. A translation holds the placeholders of its message, ``%(name)s``, no markup, and no straight
+double quotes, at which an attribute would end.
 """
 
 from __future__ import annotations
@@ -151,8 +152,8 @@ def _message_faults(message: Message, plurals: int) -> Iterator[str]:
             yield f"has other placeholders than {text!r}"
         if "%" in _PLACEHOLDER.sub("", text):
             yield f"is translated with a stray percent sign: {text!r}"
-        # In HTML a translation is safe as it is.
-        if re.search("[<>&]", text):
+        # In HTML a translation is safe as it is, also between the quotes of an attribute.
+        if re.search('[<>&"]', text):
             yield f"is translated with markup: {text!r}"
 
 

@@ -15,12 +15,17 @@ from ..errors import FieldFault, Refusal
 from ..flow import Action, Outcome, Services, SignIn, Visit
 from ..flows.me import user
 from ..forms import check, describe, from_json
+from ..languages import Language
 from ..store.sessions import API, BROWSER
 from . import origin
 from .body import read_json
 from .redirects import safe_next
 from .seed_names import with_other_names
-from .visits import form_meta, plain_visit
+from .spoken import signed, spoken
+from .visits import form_meta, plain_visit, spoken_meta
+
+#: Members of an answer that hold a sentence.
+_FOR_PEOPLE = ("detail", "message")
 
 
 class Programs:
@@ -34,13 +39,13 @@ class Programs:
         if outcome.code != "form" or action.form is None:
             return outcome
         password = {"min_length": services.settings.password_min_length}
-        return Outcome("form", {"fields": describe(action.form, form_meta(services)), "password": password})
+        return Outcome("form", {"fields": _described(action.form, form_meta(services)), "password": password})
 
     def read(self, services: Services, action: Action, fixed: Mapping[str, str]) -> Form | None:
         """Return the form that the body fills."""
         form_class = action.json_form if action.json_form is not None else action.form
         data = read_json(request)
-        return None if form_class is None else from_json(form_class, data, form_meta(services), **fixed)
+        return None if form_class is None else from_json(form_class, data, spoken_meta(services), **fixed)
 
     def protect(self, services: Services, action: Action, form: Form | None) -> None:
         """Refuse what another site's page sent, and a cookie without the token that goes with it."""
@@ -73,11 +78,17 @@ class Programs:
             data |= _session(services, outcome.sign_in)
         if services.settings.seed_aliases:
             data = with_other_names(data)
-        return _json(data, outcome.status)
+        words = {name: spoken().say(data[name]) for name in _FOR_PEOPLE if isinstance(data.get(name), str)}
+        response = _json(data | words, outcome.status)
+        return signed(response) if words or outcome.code == "form" else response
 
     def refuse(self, services: Services, action: Action | None, refusal: Refusal, form: Form | None) -> Response:
         """Return the problem document of a refusal (RFC 9457)."""
         return problem(services, refusal)
+
+
+def _described(form_class: type[Form], meta: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [{**one, "label": spoken().say(one["label"])} for one in describe(form_class, meta)]
 
 
 def _wants_cookie(form: Form | None) -> bool:
@@ -109,21 +120,22 @@ def _session(services: Services, sign_in: SignIn) -> dict[str, Any]:
 
 def problem(services: Services, refusal: Refusal) -> Response:
     """Return ``refusal`` as a problem document, with the headers that its status asks for."""
+    language = spoken()
     body: dict[str, Any] = {
         "type": f"about:blank#{refusal.code}",
-        "title": refusal.title,
+        "title": language.say(refusal.title),
         "status": refusal.status,
         "code": refusal.code,
-        "detail": refusal.detail,
+        "detail": language.say(refusal.detail),
         "instance": request.path,
         **refusal.extra,
     }
     if refusal.fields:
-        body["errors"] = [_field(fault) for fault in refusal.fields]
+        body["errors"] = [_field(fault, language) for fault in refusal.fields]
     if refusal.code == "email_unverified":
         body["resend_url"] = url_for("accountflow.resend")
     response = _json(body, refusal.status, "application/problem+json")
-    return add_headers(services, response, refusal)
+    return signed(add_headers(services, response, refusal))
 
 
 def add_headers(services: Services, response: Response, refusal: Refusal) -> Response:
@@ -148,12 +160,12 @@ def _challenge(services: Services, request: Request, refusal: Refusal) -> str:
     return f'Bearer realm="{realm}"' + (', error="invalid_token"' if sent else "")
 
 
-def _field(fault: FieldFault) -> dict[str, Any]:
+def _field(fault: FieldFault, language: Language) -> dict[str, Any]:
     return {
         "pointer": f"#/{fault.field}",
         "field": fault.field,
         "code": fault.code,
-        "detail": fault.detail,
+        "detail": language.say(fault.detail),
         "params": dict(fault.params),
     }
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from ..messages import noted
+
 #: Mails, by our names.
 MAILS: Mapping[str, str] = MappingProxyType({"verify.html": "activation.html", "reset.html": "password_reset.html"})
 
@@ -33,5 +35,5 @@ def with_other_names(data: Mapping[str, Any]) -> dict[str, Any]:
     if "detail" in data:
         others["message"] = data["detail"]
     elif data.get("status") == "verification_required" and data.get("activation_url") is None:
-        others["message"] = "Check your email."
+        others["message"] = noted("Check your email.")
     return {**data, **others}

@@ -12,13 +12,14 @@ from wtforms import Form
 
 from ..errors import FieldFault, Refusal
 from ..flow import Services
+from ..languages import Language
 from ..sessions import current_user
 from ..store.accounts import Account
 from .redirects import asked, login_address, rooted
 from .words import in_words
 
 #: Where a person who was refused asks for another link, by the purpose of the refused one.
-_RENEW = {"signup": "resend", "reset": "reset_request"}
+_RENEW = {"signup": "resend", "reset": "reset_request", "change": "email_change", "revert": "reset_request"}
 
 
 @dataclass(frozen=True)
@@ -40,24 +41,24 @@ class ShownProblem:
     errors: tuple[ShownFault, ...] = ()
 
 
-def shown_problem(refusal: Refusal, form: Form | None) -> ShownProblem:
+def shown_problem(refusal: Refusal, form: Form | None, language: Language) -> ShownProblem:
     """Return a refusal in words for a page."""
-    detail = refusal.detail
+    detail = language.say(refusal.detail)
     if "retry_after" in refusal.extra:
-        detail = f"Nothing was changed. Try again in {in_words(refusal.extra['retry_after'])}."
+        time = in_words(refusal.extra["retry_after"], language=language)
+        detail = language.gettext("Nothing was changed. Try again in %(time)s.") % {"time": time}
     if refusal.data.get("cookies_missing"):
-        detail += " If you see this again, allow cookies for this site."
-    return ShownProblem(
-        refusal.code, refusal.title, detail, tuple(_shown_fault(fault, form) for fault in refusal.fields)
-    )
+        detail += " " + language.gettext("If you see this again, allow cookies for this site.")
+    faults = tuple(_shown_fault(fault, form, language) for fault in refusal.fields)
+    return ShownProblem(refusal.code, language.say(refusal.title), detail, faults)
 
 
-def _shown_fault(fault: FieldFault, form: Form | None) -> ShownFault:
+def _shown_fault(fault: FieldFault, form: Form | None, language: Language) -> ShownFault:
     id = form[fault.field].id if form is not None and fault.field in form else ""
-    return ShownFault(fault.field, id, fault.detail)
+    return ShownFault(fault.field, id, language.say(fault.detail))
 
 
-def way_on(refusal: Refusal) -> dict[str, Any]:
+def way_on(refusal: Refusal, language: Language) -> dict[str, Any]:
     """Return what the page of a refusal needs to offer a way on."""
     data: dict[str, Any] = {"email_masked": None, "expires_at": None, "used_at": None, "verified": False}
     data |= refusal.data
@@ -67,13 +68,17 @@ def way_on(refusal: Refusal) -> dict[str, Any]:
     if "retry_after" in refusal.extra:
         data |= {
             "retry_after": refusal.extra["retry_after"],
-            "retry_text": in_words(refusal.extra["retry_after"]),
+            "retry_text": in_words(refusal.extra["retry_after"], language=language),
         }
     return data
 
 
 def plain_names(
-    data: Mapping[str, Any], links: Mapping[str, str | None], refusal: Refusal | None, services: Services
+    data: Mapping[str, Any],
+    links: Mapping[str, str | None],
+    refusal: Refusal | None,
+    services: Services,
+    language: Language,
 ) -> dict[str, Any]:
     """Return what is at hand under plain names on every page, for templates of the app's own."""
     return {
@@ -82,8 +87,8 @@ def plain_names(
         "login_url": links["login"],
         "form_action": request.script_root + request.path,
         "min_length": services.settings.password_min_length,
-        "reason": None if refusal is None else refusal.title,
-        "error": refusal.fields[0].detail if refusal is not None and refusal.fields else None,
+        "reason": None if refusal is None else language.say(refusal.title),
+        "error": language.say(refusal.fields[0].detail) if refusal is not None and refusal.fields else None,
     }
 
 

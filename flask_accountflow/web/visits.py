@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from flask import current_app, request
+from flask import request
 
 from .. import sessions
 from ..flow import Services, Visit
-from ..languages import nearest
-from ..settings import Settings, is_loopback
+from ..languages import ENGLISH
+from ..settings import is_loopback
 from ..store.accounts import Account
 from ..store.sessions import BROWSER
 from ..throttle import network
+from .spoken import spoken, wished
 
 
 def form_meta(services: Services) -> Mapping[str, Any]:
@@ -27,6 +28,12 @@ def form_meta(services: Services) -> Mapping[str, Any]:
     }
 
 
+def spoken_meta(services: Services) -> Mapping[str, Any]:
+    """Return what fields need to know that are filled by a visitor: also the language of WTForms' own messages."""
+    meta, language = form_meta(services), spoken()
+    return meta if language == ENGLISH else {**meta, "locales": [language.tag.replace("-", "_")]}
+
+
 def plain_visit(services: Services, *, kind: str, nonce: str | None = None, account: Account | None = None) -> Visit:
     """Return the visit of this request. The client's address is what the app sees: set up ProxyFix for a proxy."""
     shown = sessions.shown_login()
@@ -35,26 +42,14 @@ def plain_visit(services: Services, *, kind: str, nonce: str | None = None, acco
         ip=request.remote_addr,
         network=network(request.remote_addr),
         user_agent=None if agent is None else _printable(agent)[:255],
-        locale=_locale(services.settings),
+        locale=wished(),
         nonce=nonce,
-        device=request.cookies.get(sessions.DEVICE) if kind == BROWSER else None,
+        device=sessions.device() if kind == BROWSER else None,
         login_id=None if shown is None else shown[1],
         account=account,
         kind=kind,
         origin=_debug_origin(services),
     )
-
-
-def _locale(settings: Settings) -> str | None:
-    """Return the language of this visit as a tag: the app's by Flask-Babel, else the one the browser likes best."""
-    if "babel" in current_app.extensions:
-        import flask_babel  # noqa: PLC0415 - optional
-
-        return str(flask_babel.get_locale()).replace("_", "-")
-    if len(settings.languages) == 1:
-        return None  # there was no choice, and a language that is added later finds nobody bound to this one
-    liked = (nearest(tag, settings.languages) for tag, quality in request.accept_languages if quality > 0)
-    return next((tag for tag in liked if tag is not None), None)
 
 
 def _debug_origin(services: Services) -> str | None:

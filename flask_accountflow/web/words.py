@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from datetime import datetime, timezone, tzinfo
 from typing import Any
 
-from jinja2 import pass_context, pass_eval_context
+from jinja2 import Environment, pass_context, pass_eval_context
 from jinja2.nodes import EvalContext
 from jinja2.runtime import Context
 from markupsafe import Markup
 
-from ..languages import ENGLISH, Language, noted, noted_plural
+from ..languages import ENGLISH, Language
+from ..messages import noted, noted_plural
+from .spoken import spoken
 
 # Each unit with its seconds, and from how many on it is used: a day is said as 24 hours, as links say it.
 _UNITS = (
@@ -101,16 +103,19 @@ _SYSTEMS = (
 )
 
 
-def device_in_words(user_agent: str | None) -> str:
+def device_in_words(user_agent: str | None, language: Language = ENGLISH) -> str:
     """Return what a person calls the device: ``Firefox on Windows``; for others the program's own name."""
+    unknown = language.gettext("Unknown device")
     if not user_agent:
-        return "Unknown device"
+        return unknown
     browser, system = (
         next((name for sign, name in names if sign in user_agent), None) for names in (_BROWSERS, _SYSTEMS)
     )
     if browser is None and system is None:
-        return user_agent.split("/")[0].split(" ")[0][:40] or "Unknown device"
-    return " on ".join(name for name in (browser, system) if name is not None)
+        return user_agent.split("/")[0].split(" ")[0][:40] or unknown
+    if browser is None or system is None:
+        return str(browser or system)
+    return language.gettext("%(browser)s on %(system)s") % {"browser": browser, "system": system}
 
 
 def when(moment: datetime | None, language: Language = ENGLISH, zone: tzinfo = timezone.utc) -> str:
@@ -136,4 +141,24 @@ def _offset(moment: datetime) -> str:
 @pass_context
 def when_said(context: Context, moment: datetime | None) -> str:
     """Return a moment in the language and the zone of what is rendered: the filter ``af_when``."""
-    return when(moment, context.get("af_language", ENGLISH), context.get("af_zone", timezone.utc))
+    return when(moment, context.get("af_language") or spoken(), context.get("af_zone", timezone.utc))
+
+
+@pass_eval_context
+def _translate_spoken(place: EvalContext, message: str, **values: Any) -> str:
+    return _fill(place, spoken().gettext(message), values)
+
+
+def _said(text: Any) -> Any:
+    # What knows how to stand in HTML is the app's: a label with a link in it, or one in a language of its own choice.
+    return text if hasattr(text, "__html__") else spoken().say(text)
+
+
+def add_words(environment: Environment) -> None:
+    """Give all templates what speaks a language: those of mails, of pages, and the app's own.
+
+    Beside the filter ``af_when`` that is ``af_said``, for what stands in code, such as the label of a field, and
+    ``af_gettext``, which is ``_`` for macros: they are imported without the variables of the page.
+    """
+    environment.filters |= {"af_when": when_said, "af_said": _said}
+    environment.globals["af_gettext"] = _translate_spoken

@@ -74,6 +74,26 @@ def test_SUP_01_LOG_01_RST_01_VER_12_one_answer(
     assert {kind for kind, answer in found.items() if answer != found["unknown"]} == set()
 
 
+@pytest.mark.parametrize("asker", [Program, Person], ids=["json", "html"])
+@pytest.mark.parametrize("what", ASKING)
+def test_one_answer_in_every_language(make_site: Callable[..., Site], asker: Callable[[Site], Any], what: str) -> None:
+    """A German is answered alike in German for every address, whatever language its owner speaks."""
+    site = make_site({"ACCOUNTFLOW_LANGUAGES": ["en", "de", "fr"]}, kick=lambda: None)
+    populate(site)
+    site.change(KINDS["verified"], locale="fr")
+    found = {}
+
+    for kind, email in KINDS.items():
+        visitor = asker(site)
+        visitor.headers = {**visitor.headers, "Accept-Language": "de"}
+        response = ASKING[what](visitor, email)
+        page = visitor.follow(response) if response.status_code == 303 else response
+        found[kind] = signature(response, email), signature(page, email)
+        assert page.headers.get("Content-Language") == (None if (what, asker) == ("signup", Program) else "de")
+
+    assert {kind for kind, answer in found.items() if answer != found["unknown"]} == set()
+
+
 @pytest.mark.parametrize("what", ["signup", "resend", "reset"])
 def test_SUP_15_asking_again_and_again_is_answered_alike(site: Site, visitor: Program | Person, what: str) -> None:
     """Also the answers beyond the cap of mails are alike, and no more mails go out than it allows."""
@@ -262,7 +282,7 @@ def test_RAT_02_the_cookie_of_a_known_browser_opens_nothing(make_site: Callable[
     site.app.config.update(SESSION_COOKIE_SECURE=True, SESSION_COOKIE_PATH="/shop")
     answer = person.submit(page, email=KINDS["verified"], password=PASSWORD)
     site.app.config.update(SESSION_COOKIE_SECURE=False, SESSION_COOKIE_PATH=None)
-    [cookie] = [one for one in answer.headers.getlist("Set-Cookie") if one.startswith("accountflow_device=")]
+    [cookie] = [one for one in answer.headers.getlist("Set-Cookie") if one.startswith("__Secure-accountflow_device=")]
     value, *attributes = cookie.split("; ")
 
     thief.client.set_cookie("accountflow_device", value.partition("=")[2])
