@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 from flask import Flask
@@ -15,15 +16,17 @@ from .contrib import celery, flask_login
 from .engines import Engines
 from .flow import Action
 from .forms import SignupForm
+from .languages import Languages
 from .mail.delivery import Deliverer
 from .mail.kicks import InlineKick, Kick, ThreadKick, WorkerKick
 from .mail.letter import Letter, Renderer
 from .mail.transports import ConsoleTransport, FileTransport, RecordingTransport, Transport
 from .mail_smtp import SmtpTransport
 from .services import Parts
+from .sessions import cookie_prefix
 from .settings import Settings
 from .store.queue import Waiting
-from .web import blueprint
+from .web import blueprint, templates
 from .web.letters import LetterRenderer
 from .web.openapi import Description
 from .web.pages import Pages
@@ -31,7 +34,7 @@ from .web.previews import Previews
 from .web.programs import Programs
 from .web.site import Site
 from .web.view import Web
-from .web.words import when_said
+from .web.words import add_words
 
 
 def mount(
@@ -44,19 +47,25 @@ def mount(
     built = services.build(app, db, user_model, tables, settings, parts, engines)
     transport, recorded = _transport(app, settings, parts)
     _set_cookie_defaults(app, settings)
-    app.jinja_env.filters["af_when"] = when_said
-    render = _in_context(app, LetterRenderer(app.jinja_env, settings, built.addresses))
+    templates.install(app.jinja_env)
+    add_words(app.jinja_env)
+    own_words = Path(app.root_path) / "translations"
+    spoken = app.extensions["accountflow_languages"] = Languages(settings.languages, own=own_words)
+    render = _in_context(app, LetterRenderer(app.jinja_env, settings, built.addresses, spoken))
     deliverer = Deliverer(built.store.queue, transport, render, built.clock, built.emit)
     kick = _kick(app, settings, parts, deliverer, engines)
     built = replace(built, kick=kick)
-    web = Web(built, Pages(Site.build(has_inbox=recorded is not None)), Programs())
+    site = Site.build(has_inbox=recorded is not None, mail_leaves=recorded is not None and recorded.leaves)
+    web = Web(built, Pages(site), Programs())
     app.extensions["accountflow"] = built
     app.extensions["accountflow_web"] = web
     app.extensions["accountflow_delivery"] = deliverer
     actions = tuple(_actions(settings, parts))
     description = app.extensions["accountflow_openapi"] = Description(built, actions)
-    previews = app.extensions["accountflow_previews"] = Previews(app.jinja_env, settings, built.addresses, user_model)
-    blueprint.mount(app, blueprint.build(web, actions, description, recorded, previews))
+    previews = app.extensions["accountflow_previews"] = Previews(
+        app.jinja_env, settings, built.addresses, user_model, own_words
+    )
+    blueprint.mount(app, blueprint.build(web, actions, description, recorded, previews), settings.base_url)
     app.cli.add_command(cli.accountflow)
     if settings.debug:
         app.logger.info(
@@ -151,5 +160,8 @@ def _set_cookie_defaults(app: Flask, settings: Settings) -> None:
         return
     if app.config["SESSION_COOKIE_SAMESITE"] is None:
         app.config["SESSION_COOKIE_SAMESITE"] = "Lax"
-    if settings.secure and not app.config["SESSION_COOKIE_SECURE"]:
-        app.config["SESSION_COOKIE_SECURE"] = True
+    if not settings.secure:
+        return
+    app.config["SESSION_COOKIE_SECURE"] = True
+    if app.config["SESSION_COOKIE_NAME"] == Flask.default_config["SESSION_COOKIE_NAME"]:
+        app.config["SESSION_COOKIE_NAME"] = f"{cookie_prefix(app)}session"

@@ -62,6 +62,7 @@ def test_every_command_has_a_sentence(site: Site) -> None:
     listed = result.output.partition("Commands:")[2].strip().splitlines()
     assert [line.split()[0] for line in listed] == [
         "check",
+        "copy-templates",
         "create-admin",
         "create-user",
         "deliver",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import mails, outbox, people, previews, site
+from . import mails, outbox, people, previews, site, templates
 from .group import accountflow
 
-__all__ = ["accountflow", "mails", "outbox", "people", "previews", "site"]
+__all__ = ["accountflow", "mails", "outbox", "people", "previews", "site", "templates"]

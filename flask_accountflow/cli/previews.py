@@ -11,7 +11,8 @@ from flask import current_app
 from flask.cli import with_appcontext
 
 from ..languages import LANGUAGES
-from ..web.previews import Preview, Previews, message_bytes
+from ..mail.letter import message_bytes
+from ..web.previews import Preview, Previews
 from .group import accountflow, services_now
 
 

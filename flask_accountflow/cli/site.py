@@ -19,6 +19,7 @@ from ..counters import Store, StoreDown
 from ..flow import Services
 from ..settings import PREFIX, Settings, declarations, is_loopback, shown
 from ..throttle import LimitsThrottle
+from ..web.blueprint import WELL_KNOWN
 from ..web.openapi import Description
 from ..web.previews import Previews
 from ..web.words import in_words
@@ -97,6 +98,10 @@ def _hints(services: Services, deployment: list[str]) -> Iterator[str]:
     if services.settings.ratelimit_enabled and services.settings.ratelimit_storage_uri == "memory://":
         yield f"Limits are counted in each process alone; set {PREFIX}RATELIMIT_STORAGE_URI when there are several."
     yield from _open_password(services.settings)
+    mounted = urlsplit(services.settings.base_url or "").path.rstrip("/")
+    if mounted and WELL_KNOWN in current_app.view_functions:
+        address = "/.well-known/change-password"
+        yield f"Password managers look for {address} of the host: let the web server send it to {mounted}{address}."
     connection = services.store.units.connection()
     if connection.dialect.name == "sqlite":
         mode = connection.exec_driver_sql("PRAGMA journal_mode").scalar()

@@ -32,6 +32,7 @@
   // Only the answer to the second click would be seen: where the first one renewed the login, "log in".
   var sent = -Infinity;
   document.addEventListener("submit", function (event) {
+    if (!event.target.querySelector(".af-button")) return; // a form of the site around ours
     if (event.timeStamp - sent < 1000) {
       event.preventDefault();
     } else {

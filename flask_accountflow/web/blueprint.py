@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from flask import Blueprint, Flask, Response, jsonify, request
+from flask import Blueprint, Flask, Response, jsonify, redirect, request, url_for
 from flask.globals import request_ctx
-from jinja2 import ChoiceLoader, FileSystemLoader, PrefixLoader
+from flask.sansio.app import App
+from flask.sansio.blueprints import BlueprintSetupState
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import BaseConverter, PathConverter
 
@@ -24,8 +25,9 @@ from .redirects import asked
 from .view import ActionView, Web
 
 NAME = "accountflow"
+#: Not of the blueprint: it stands above its prefix, and answers nobody in JSON.
+WELL_KNOWN = "accountflow_well_known"
 
-_TEMPLATES = Path(__file__).parent.parent / "templates"
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "TRACE", "OPTIONS")
 #: What a static file is kept for, in seconds; its address changes with its content.
 _STATIC_AGE = 31536000
@@ -40,21 +42,20 @@ def build(
 ) -> Blueprint:
     """Return the blueprint of one app."""
     prefix = web.services.settings.url_prefix
-    blueprint = Blueprint(
+    blueprint = _PlacedBlueprint(
         NAME,
         "flask_accountflow",
         url_prefix=prefix or None,
         static_folder="static",
         static_url_path="/static" if prefix else "/accountflow-static",
     )
-    # What extends "accountflow/default/login.html" may itself be the app's "accountflow/login.html".
-    default = PrefixLoader({"accountflow": PrefixLoader({"default": FileSystemLoader(_TEMPLATES / "accountflow")})})
-    blueprint.jinja_loader = ChoiceLoader([FileSystemLoader(_TEMPLATES), default])
     for action in actions:
         is_shown = action.page is not None or action.show is not None
         methods = [*(["GET"] if is_shown else []), *([action.method] if action.run is not None else [])]
         view = ActionView.as_view(action.name, web, action)
         blueprint.add_url_rule(action.rule, view_func=view, methods=methods)
+        if action.name == "password_change":
+            blueprint.record(_add_well_known)
     blueprint.add_url_rule("/csrf", endpoint="csrf", view_func=_csrf_view(web))
     blueprint.add_url_rule("/openapi.json", endpoint="openapi", view_func=_openapi_view(web, description))
     if web.services.access_tokens.public_keys:
@@ -99,6 +100,24 @@ class _Rest(BaseConverter):
     regex = "(?s:.*?)"
     weight = 1000
     part_isolating = False
+
+
+class _WellKnown(BaseConverter):
+    """Matches one name, after any rule that an app has for the same address: that one is the app's."""
+
+    regex = "change-password"
+    weight = 1000
+
+
+def _add_well_known(state: BlueprintSetupState) -> None:
+    """Serve the address where password managers look for the page that changes a password, above the prefix (W3C)."""
+
+    def well_known(name: str) -> Any:
+        return redirect(url_for(f"{NAME}.password_change"))
+
+    rule = "/.well-known/<accountflow_well_known:name>"
+    place = {"host": state.options.get("host"), "subdomain": state.subdomain}
+    state.app.add_url_rule(rule, endpoint=WELL_KNOWN, view_func=well_known, **place)
 
 
 def _csrf_view(web: Web) -> Callable[[], Any]:
@@ -163,10 +182,37 @@ def _allowed_methods() -> list[str]:
     return found
 
 
-def mount(app: Flask, blueprint: Blueprint) -> None:
+class _Placed(BlueprintSetupState):
+    """Gives every rule the host that was named when the blueprint was registered, as Flask does with a subdomain."""
+
+    def add_url_rule(self, rule: str, *rest: Any, **options: Any) -> None:
+        super().add_url_rule(rule, *rest, host=self.options.get("host"), **options)
+
+
+class _PlacedBlueprint(Blueprint):
+    def make_setup_state(self, app: App, options: dict[str, Any], first_registration: bool = False) -> _Placed:
+        return _Placed(self, app, options, first_registration)
+
+
+def _place(app: Flask, base_url: str | None) -> dict[str, str]:
+    """Return at which of the app's names the rules are: where mailed links lead."""
+    netloc = urlsplit(base_url or "").netloc
+    if app.url_map.host_matching:
+        return {"host": netloc}
+    domain = f".{app.config['SERVER_NAME']}"
+    if app.subdomain_matching and netloc.endswith(domain):
+        return {"subdomain": netloc.removesuffix(domain)}
+    return {}
+
+
+def mount(app: Flask, blueprint: Blueprint, base_url: str | None) -> None:
     """Register the blueprint, and exempt it from a host's CSRFProtect."""
-    app.url_map.converters |= {"accountflow_token": _Token, "accountflow_rest": _Rest}
-    app.register_blueprint(blueprint)
+    app.url_map.converters |= {
+        "accountflow_token": _Token,
+        "accountflow_rest": _Rest,
+        "accountflow_well_known": _WellKnown,
+    }
+    app.register_blueprint(blueprint, **_place(app, base_url))
     app.before_request_funcs.setdefault(None, []).insert(0, _exempt_once(app, blueprint))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flask import Response, request
+from flask import Response, current_app, g, request
 
 from ..settings import Settings
 
@@ -15,6 +15,15 @@ CONTENT_SECURITY_POLICY = (
 _HSTS = "max-age=31536000"
 #: What is public is kept for this long, in seconds; PyJWT's client keeps keys as long by itself.
 _PUBLIC_AGE = 300
+
+
+def nonce() -> str | None:
+    """Return the nonce of the app's own policy: what Flask-Talisman gives templates, or ``g.csp_nonce``.
+
+    Our policy has none. One of the app's may let nothing else run, be it from here.
+    """
+    given = current_app.jinja_env.globals.get("csp_nonce")
+    return (given() if callable(given) else g.get("csp_nonce")) or None
 
 
 def publish(response: Response) -> Response:

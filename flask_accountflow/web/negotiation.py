@@ -8,6 +8,8 @@ from flask import Request
 FORM_TYPES = frozenset({"application/x-www-form-urlencoded", "multipart/form-data"})
 
 _JSON_TYPES = ("application/json", "application/problem+json")
+#: Headers of htmx for links and forms that it boosts, and for "Back" to a page that it has forgotten.
+_WHOLE_PAGES = ("HX-Boosted", "HX-History-Restore-Request")
 #: Headers of browsers that fetch what somebody may open (the Speculation Rules draft, and older ones).
 _AHEAD = ("Sec-Purpose", "Purpose", "X-Purpose", "X-Moz")
 
@@ -27,8 +29,19 @@ def wants_json(request: Request) -> bool:
         request.mimetype == "application/json"
         or any(kind in _JSON_TYPES for kind in accept.values())
         or request.headers.get("Authorization", "").lower().startswith("bearer")
-        or (request.method not in {"GET", "HEAD", "OPTIONS"} and request.mimetype not in FORM_TYPES)
+        or (request.method not in {"GET", "HEAD", "OPTIONS"} and not _is_from_page(request))
     )
+
+
+def is_fragment(request: Request) -> bool:
+    """Tell whether htmx asks for a part of a page, and not for a whole one in the place of the browser."""
+    headers = request.headers
+    return headers.get("HX-Request") == "true" and not any(headers.get(name) == "true" for name in _WHOLE_PAGES)
+
+
+def _is_from_page(request: Request) -> bool:
+    """Tell whether a change is sent as browsers do: as a form, or by htmx, which deletes without one."""
+    return request.mimetype in FORM_TYPES or request.headers.get("HX-Request") == "true"
 
 
 def looks_ahead(request: Request) -> bool:

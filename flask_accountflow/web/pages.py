@@ -5,24 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from flask import Response, make_response, redirect, render_template, request, session, url_for
+from flask import Response, make_response, render_template, request, session, url_for
 from wtforms import Form
 
 from .. import sessions
 from ..errors import Refusal
 from ..flow import Action, Outcome, Services, Visit
 from ..forms import check, from_browser
+from ..languages import ENGLISH, Language
 from ..models import EMAIL_LENGTH
 from ..store.sessions import BROWSER
 from . import origin
 from .extras import EXTRAS
 from .negotiation import FORM_TYPES
 from .programs import add_headers
-from .redirects import destination, here, login_address, safe_next
+from .redirects import destination, login_address, place, safe_next, send_on
 from .seed_names import page_names
 from .shown import asked_next, links, plain_names, shown_problem, way_on
 from .site import Site
-from .visits import form_meta, plain_visit
+from .spoken import signed, spoken
+from .visits import plain_visit, spoken_meta
 
 #: Pages of links that cannot be used. Each has a way on.
 _LINK_PAGES = {
@@ -35,7 +37,9 @@ _LINK_PAGES = {
 _FOREIGN = {"csrf_failed", "cross_origin_blocked"}
 #: Pages whose forms carry no token, since links work in a browser without cookies; and the one that has no form:
 #: a cookie that it set would replace the one which a browser keeps back from another site's post.
-_WITHOUT_TOKEN = frozenset({"verify", "reset_form", "error"})
+_WITHOUT_TOKEN = frozenset({"verify", "reset_form", "email_confirm", "email_revert", "error"})
+#: Pages that say in their address what was done, so that they still do when they are loaded again.
+_TOLD_STATUS = {"verify_done", "email_done"}
 
 
 class Pages:
@@ -55,7 +59,7 @@ class Pages:
         if request.content_length and request.mimetype not in FORM_TYPES:
             raise Refusal("unsupported_media_type")
         form_class = action.form if action.form is not None else Form
-        return from_browser(form_class, request.form, form_meta(services), **fixed)
+        return from_browser(form_class, request.form, spoken_meta(services), **fixed)
 
     def protect(self, services: Services, action: Action, form: Form | None) -> None:
         """Refuse a post from elsewhere. A link's page needs no token: whoever can forge the post has the link."""
@@ -87,6 +91,7 @@ class Pages:
             sessions.begin(outcome.sign_in)
         elif outcome.email is not None:
             session[sessions.EMAIL] = outcome.email
+            session[sessions.ASKED] = outcome.code == "accepted"
             if "user" in outcome.page:
                 session[sessions.OWNER] = outcome.page["user"].email_key
         if outcome.page.get("link") is not None:
@@ -94,25 +99,27 @@ class Pages:
         elif sessions.LINK in session:
             del session[sessions.LINK]  # of another address, whose page was never opened
         name = outcome.go if outcome.go is not None else "me"
+        if name == "me":
+            session[sessions.DONE] = outcome.code  # the account page says so, once
         wanted = safe_next(outcome.next or asked_next(form), services.settings)
         address = destination(name, services.settings, wanted)
-        if name == "verify_done":
-            address = url_for("accountflow.verify_done", status=outcome.code, next=wanted)
-        return make_response(redirect(address, code=303))
+        if name in _TOLD_STATUS:
+            address = url_for(f"accountflow.{name}", status=outcome.code, next=wanted)
+        return send_on(address)
 
     def refuse(self, services: Services, action: Action | None, refusal: Refusal, form: Form | None) -> Response:
         """Return the page that says no and how to go on; a form comes back with its input."""
         if refusal.code == "authentication_required":
             return self.to_login(services)
         if refusal.code == "fresh_login_required":
-            return make_response(redirect(url_for("accountflow.login_fresh", next=_wanted()), code=303))
+            return send_on(url_for("accountflow.login_fresh", next=place(services.settings)))
         email = refusal.data.get("email") or (form["email"].data if form is not None and "email" in form else None)
         is_ours = action is not None and action.guard == "form" and refusal.code not in _FOREIGN
         if is_ours and isinstance(email, str) and len(email) <= EMAIL_LENGTH:
             session[sessions.EMAIL] = email  # the next form is filled in with it
         if refusal.go is not None:
             wanted = safe_next(asked_next(form), services.settings)
-            return make_response(redirect(url_for(f"accountflow.{refusal.go}", unverified=1, next=wanted), code=303))
+            return send_on(url_for(f"accountflow.{refusal.go}", unverified=1, next=wanted))
         status = 422 if refusal.code == "invalid_credentials" else refusal.status
         return self._refusal_page(services, action, refusal, form, status)
 
@@ -131,7 +138,7 @@ class Pages:
 
     def to_login(self, services: Services) -> Response:
         """Send a stranger to the login page, and afterwards back to here."""
-        return make_response(redirect(login_address(services.settings, _wanted()), code=303))
+        return send_on(login_address(services.settings, place(services.settings)))
 
     def _page(
         self,
@@ -144,9 +151,10 @@ class Pages:
         refusal: Refusal | None = None,
         status: int = 200,
     ) -> Response:
+        language = spoken()
         data: dict[str, Any] = {"password_min_length": services.settings.password_min_length}
         if refusal is not None:
-            data |= way_on(refusal)
+            data |= way_on(refusal, language)
         if outcome is not None:
             data |= {**outcome.data, **outcome.page}
         wanted = safe_next(asked_next(form), services.settings)
@@ -156,18 +164,21 @@ class Pages:
             data |= EXTRAS[page](services, data)
         found = links(services, wanted)
         context = {
-            **self.frame(services),
-            **plain_names(data, found, refusal, services),
+            **self.frame(services, language),
+            **plain_names(data, found, refusal, services, language),
             "links": found,
             "form": form,
             "csrf_token": self._token(page),
             "next": wanted,
             "action": request.script_root + request.path,
-            "problem": None if refusal is None or page in _LINK_PAGES.values() else shown_problem(refusal, form),
+            "problem": (
+                None if refusal is None or page in _LINK_PAGES.values() else shown_problem(refusal, form, language)
+            ),
             "data": data,
         }
         names = page_names(page, data) if services.settings.seed_aliases else [page]
-        return make_response(render_template([f"accountflow/{name}.html" for name in names], **context), status)
+        text = render_template([f"accountflow/{name}.html" for name in names], **context)
+        return signed(make_response(text, status))
 
     def _token(self, page: str) -> str:
         """Return the token of the page's forms."""
@@ -178,14 +189,9 @@ class Pages:
         sessions.nonce()
         return sessions.csrf_seed()
 
-    def frame(self, services: Services) -> dict[str, Any]:
+    def frame(self, services: Services, language: Language = ENGLISH) -> dict[str, Any]:
         """Return what a page without a form has around it."""
-        return {**self._site.frame(services), "links": links(services, None), "problem": None, "notice": None}
-
-
-def _wanted() -> str | None:
-    """Return where to come back to after a login; what was posted is not posted again."""
-    return here() if request.method in {"GET", "HEAD"} else None
+        return {**self._site.frame(services, language), "links": links(services, None), "problem": None, "notice": None}
 
 
 def _page_of(action: Action | None, refusal: Refusal) -> tuple[str, bool]:

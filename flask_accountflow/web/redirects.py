@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from urllib.parse import quote, unquote, urlsplit
 
-from flask import request, url_for
+from flask import Response, make_response, redirect, request, url_for
+from werkzeug.urls import iri_to_uri
 
 from ..forms import TEXT_LIMIT
 from ..settings import Settings
+from .negotiation import is_fragment
 
 # What browsers strip or read as a slash (WHATWG URL, basic parser), and what ends a header line.
 _UNSAFE = re.compile(r"[\x00-\x20\x7f-\x9f\\\u2028\u2029\ud800-\udfff]")
@@ -27,8 +29,7 @@ def safe_next(value: str | None, settings: Settings) -> str | None:
     except ValueError:
         return None
     if parts.scheme or parts.netloc:
-        origin = f"{parts.scheme}://{parts.netloc}".lower()
-        if origin not in own_origins(settings) or _UNSAFE.search(unquote(parts.netloc)):
+        if _origin(value) not in own_origins(settings) or _UNSAFE.search(unquote(parts.netloc)):
             return None
     elif not _is_local_path(value):
         return None
@@ -45,11 +46,16 @@ def _is_local_path(value: str) -> bool:
 
 def own_origins(settings: Settings) -> set[str]:
     """Return the origins that count as ours: the configured ones, never one that the request names."""
-    origins = set(settings.trusted_origins)
-    if settings.base_url is not None:
-        parts = urlsplit(settings.base_url)
-        origins.add(f"{parts.scheme}://{parts.netloc}".lower())
-    return origins
+    return {*settings.trusted_origins, *_base_origin(settings)}
+
+
+def _base_origin(settings: Settings) -> set[str]:
+    return set() if settings.base_url is None else {_origin(settings.base_url)}
+
+
+def _origin(address: str) -> str:
+    parts = urlsplit(address)
+    return f"{parts.scheme}://{parts.netloc}".lower()
 
 
 def destination(name: str, settings: Settings, next_page: str | None = None) -> str:
@@ -59,6 +65,39 @@ def destination(name: str, settings: Settings, next_page: str | None = None) -> 
     if name == "after_logout":
         return rooted(settings.after_logout) if settings.after_logout is not None else login_address(settings)
     return url_for(f"accountflow.{name}", next=safe_next(next_page, settings))
+
+
+def send_on(address: str) -> Response:
+    """Return an answer that takes the browser to another page.
+
+    htmx would follow a redirect by itself and put the page into the fragment, so it gets an answer of its own.
+    """
+    if not is_fragment(request):
+        return make_response(redirect(address, code=303))
+    response = Response(status=204, headers={"HX-Redirect": iri_to_uri(address)})
+    del response.headers["Content-Type"]  # of nothing
+    response.vary.add("HX-Request")
+    return response
+
+
+def place(settings: Settings) -> str | None:
+    """Return where to come back to after a login: the page that asks, as it can be opened again."""
+    if is_fragment(request):
+        return _page_around(settings)
+    # What was posted is not posted again.
+    return here() if request.method in {"GET", "HEAD"} else None
+
+
+def _page_around(settings: Settings) -> str | None:
+    """Return the path of the page that htmx asks from, if that is a page of this site."""
+    value = request.headers.get("HX-Current-URL", "")
+    try:
+        parts, origin = urlsplit(value), _origin(value)
+    except ValueError:
+        return None
+    if origin not in {_origin(request.host_url), *_base_origin(settings)}:
+        return None
+    return safe_next((parts.path or "/") + (f"?{parts.query}" if parts.query else ""), settings)
 
 
 def here() -> str:

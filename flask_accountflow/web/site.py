@@ -10,6 +10,9 @@ from typing import Any
 from flask import url_for
 
 from ..flow import Services
+from ..languages import Language
+from .headers import nonce
+from .words import vocabulary
 
 _STATIC = Path(__file__).parent.parent / "static"
 
@@ -20,26 +23,29 @@ class Site:
 
     #: Whether the developer's inbox is mounted.
     has_inbox: bool
+    #: Whether mails may leave this computer.
+    mail_leaves: bool
     #: Changes when a static file does, so that browsers may keep the files for ever.
     version: str
 
     @classmethod
-    def build(cls, *, has_inbox: bool) -> Site:
+    def build(cls, *, has_inbox: bool, mail_leaves: bool) -> Site:
         """Return the frame for the static files as they are now."""
         files = sorted(_STATIC.iterdir())
-        return cls(has_inbox, f"{zlib.crc32(b''.join(file.read_bytes() for file in files)):08x}")
+        return cls(has_inbox, mail_leaves, f"{zlib.crc32(b''.join(file.read_bytes() for file in files)):08x}")
 
-    def frame(self, services: Services) -> dict[str, Any]:
+    def frame(self, services: Services, language: Language) -> dict[str, Any]:
         """Return the variables that every page has."""
         settings = services.settings
         return {
+            **vocabulary(language),
             "site_name": settings.site_name,
             "support_email": settings.support_email,
             "support_url": settings.support_url,
-            "lang": "en",
-            "dir": "ltr",
             "stylesheets": settings.stylesheets,
+            "nonce": nonce(),
             "stylesheet_url": url_for("accountflow.static", filename="accountflow.css", v=self.version),
             "script_url": url_for("accountflow.static", filename="accountflow.js", v=self.version),
             "dev_mail_url": url_for("accountflow.dev_mail") if self.has_inbox else None,
+            "dev_mail_leaves": self.mail_leaves,
         }

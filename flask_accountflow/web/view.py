@@ -17,13 +17,13 @@ from wtforms import Form
 
 from .. import sessions
 from ..errors import Refusal
+from ..events import scrub
 from ..flow import Action, Outcome, Services, Visit
-from ..store.queue import scrub
 from .body import MAX_BYTES
 from .negotiation import looks_ahead, wants_json
 from .pages import Pages
 from .programs import Programs
-from .redirects import asked, destination, safe_next
+from .redirects import asked, destination, safe_next, send_on
 from .visits import form_meta
 
 _log = logging.getLogger("accountflow.web")
@@ -160,7 +160,7 @@ class _Call:
     def _get(self) -> Response:
         if self._action.for_strangers and self._format.name == "html" and sessions.current() is not None:
             settings = self._services.settings
-            return _see_other(destination("after_login", settings, safe_next(asked("next"), settings)))
+            return send_on(destination("after_login", settings, safe_next(asked("next"), settings)))
         self._form = self._blank()
         services = self._serve(self._form)
         outcome = self._format.show(services, self._action, self._form or Form())
@@ -206,7 +206,3 @@ def _note(error: Exception) -> None:
     said = f"{type(error.orig).__name__}: {scrub(str(error.orig).partition(chr(10))[0])}"
     calls = "".join(traceback.format_tb(error.__traceback__))
     current_app.logger.error("Exception on %s [%s]\n%s%s\n%s", *place, calls, said, error.statement)
-
-
-def _see_other(address: str) -> Response:
-    return Response(status=303, headers={"Location": address})
