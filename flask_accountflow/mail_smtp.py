@@ -14,7 +14,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
-from email.policy import SMTP
 from functools import cached_property
 from typing import Any
 
@@ -22,9 +21,9 @@ import flask_mail
 from flask import Flask
 
 from .errors import MailDeferred, MailFault, MailRejected, MailUnsure
-from .mail.letter import Letter, render_message
+from .events import scrub
+from .mail.letter import Letter, message_bytes
 from .mail.transports import Unreachable
-from .store.queue import scrub
 
 _log = logging.getLogger("accountflow.mail")
 
@@ -170,11 +169,11 @@ class Message(flask_mail.Message):
 
     def as_bytes(self) -> bytes:
         """Return the letter in its MIME form."""
-        return render_message(self.letter).as_bytes(policy=SMTP)
+        return message_bytes(self.letter)
 
     def as_string(self) -> str:
         """Return the letter in its MIME form."""
-        return render_message(self.letter).as_string(policy=SMTP)
+        return message_bytes(self.letter).decode("ascii")
 
 
 class _Dialogue(smtplib.SMTP):

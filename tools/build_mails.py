@@ -27,6 +27,9 @@ _TABLE = re.compile(
     r'<div class="mj-outlook-group-fix [^>]*>(<table\b.*</table>)</div><!--\[if mso \| IE\]></td><!', re.DOTALL
 )
 
+# The title once more, as the name of the whole mail: the heading says it, and screen readers would say both.
+_LABEL = re.compile(r' aria-label="[^"]*"')
+
 # The compiler writes everything into one line, and a line of a mail holds at most 998 bytes.
 _BREAK = re.compile(r"(?<=>)(?=<(?:!--\[|/?(?:body|div|head|meta|style|table|tbody|td|title|tr)\b))")
 
@@ -81,7 +84,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _build_one(name: str, source: str, head: str) -> str:
     if name == _BASE:
         comment, document = _split(source)
-        text = comment + _compile(document)
+        text = comment + _LABEL.sub("", _compile(document))
     else:
         text = _COLUMN.sub(lambda column: _compile_column(column[0], head), source)
     if "<mj-" in text:

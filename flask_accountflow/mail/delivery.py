@@ -16,8 +16,8 @@ from typing import NamedTuple
 from uuid import uuid4
 
 from ..errors import MailDeferred, MailFault, MailRejected, MailUnsure
-from ..events import line
-from ..store.queue import Queue, Waiting, scrub
+from ..events import line, scrub
+from ..store.queue import Queue, Waiting
 from .letter import Letter, Renderer
 from .transports import Connection, Transport, Unreachable, steps
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import NamedTuple, Protocol, TextIO
@@ -104,10 +103,11 @@ class _Writing:
 
 
 class Recorded(NamedTuple):
-    """A letter that was handed over. ``number`` counts from 1."""
+    """A letter, and why it was not handed over when it was last tried, if it was not. ``number`` counts from 1."""
 
     number: int
     letter: Letter
+    fault: Exception | None = None
 
 
 class RecordingTransport:
@@ -115,15 +115,22 @@ class RecordingTransport:
 
     def __init__(self, inner: Transport, keep: int = 50) -> None:
         self._inner = inner
-        self._kept: deque[Recorded] = deque(maxlen=keep)
+        self._keep = keep
+        # By Message-ID: each try of a mail has the same.
+        self._kept: dict[str, Recorded] = {}
         self._count = 0
         self._lock = threading.Lock()
+
+    @property
+    def leaves(self) -> bool:
+        """Whether letters may leave this computer."""
+        return not isinstance(self._inner, (ConsoleTransport, FileTransport))
 
     @property
     def letters(self) -> list[Recorded]:
         """The letters, newest first."""
         with self._lock:
-            return list(reversed(self._kept))
+            return list(reversed(self._kept.values()))
 
     @contextmanager
     def connect(self) -> Iterator[Connection]:
@@ -132,10 +139,26 @@ class RecordingTransport:
             yield _RecordingConnection(connection, self)
 
     def record(self, letter: Letter) -> None:
-        """Keep a letter."""
+        """Keep a letter that was handed over."""
+        self._note(letter, None)
+
+    def record_fault(self, letter: Letter, fault: Exception) -> None:
+        """Keep a letter that was not handed over."""
+        self._note(letter, fault)
+
+    def clear(self) -> None:
+        """Forget the letters."""
         with self._lock:
-            self._count += 1
-            self._kept.append(Recorded(self._count, letter))
+            self._kept.clear()
+
+    def _note(self, letter: Letter, fault: Exception | None) -> None:
+        with self._lock:
+            known = self._kept.get(letter.message_id)
+            self._count += known is None
+            number = self._count if known is None else known.number
+            self._kept[letter.message_id] = Recorded(number, letter, fault)
+            if len(self._kept) > self._keep:
+                del self._kept[next(iter(self._kept))]
 
 
 class _RecordingConnection:
@@ -148,7 +171,11 @@ class _RecordingConnection:
         return steps(self._inner)
 
     def send(self, letter: Letter) -> None:
-        self._inner.send(letter)
+        try:
+            self._inner.send(letter)
+        except Exception as fault:
+            self._transport.record_fault(letter, fault)
+            raise
         self._transport.record(letter)
 
     def abort(self) -> None:

@@ -20,11 +20,11 @@ from sqlalchemy.orm.attributes import set_committed_value
 from ..flows.reset import RESET
 from ..languages import LANGUAGES, Languages
 from ..link_addresses import LinkAddresses
-from ..mail.letter import Letter, render_message
-from ..rules import DAY
+from ..mail.letter import Letter, message_bytes
 from ..settings import Settings
 from ..store.accounts import SIGNUP
-from ..store.queue import Waiting, WaitingLink
+from ..store.links import CHANGE
+from ..store.queue import REVERT, Waiting, WaitingLink
 from .letters import LetterRenderer
 
 ADDRESS = "vic@example.com"
@@ -33,12 +33,18 @@ MOMENT = datetime(2026, 11, 21, 8, 30, tzinfo=timezone.utc)
 
 # Drawn once. Rows draw theirs, and none has this one: the link looks like any other, and opens nothing.
 _NO_ROW = UUID("634bec66-6548-8040-6380-46d45a5bcbd4")
+#: What our mails belong to, in the order in which people meet them.
+_FLOWS = {
+    "Sign-up": ("verify", "already_registered", "already_verified"),
+    "Password": ("reset", "no_account", "set_password", "password_changed"),
+    "Change of the email": ("email_change", "email_change_notice", "email_changed"),
+    "Login": ("refresh_reuse", "login_after_failures"),
+    "Operation": ("test",),
+}
 #: What the mails say beside the address and the link.
 _CONTEXT = {"failures": 7, "how": "reset", "new_email": "new@example.com"}
 #: Mails to people without an account.
 _TO_STRANGERS = frozenset({"no_account", "test"})
-#: Between the parts of a message. Python draws another one each time, of the same form and length.
-_BOUNDARY = f"{'=' * 15}{0:019}=="
 #: What a column that must hold something holds, by the type of its values.
 _VALUES: dict[type, Any] = {str: "Vic", int: 1, bool: True, datetime: MOMENT, UUID: _NO_ROW}
 
@@ -60,17 +66,24 @@ class Previews:
     """The previews of one app. They need no request and no table, send nothing and write nothing."""
 
     def __init__(
-        self, environment: Environment, settings: Settings, addresses: LinkAddresses, user_model: type
+        self,
+        environment: Environment,
+        settings: Settings,
+        addresses: LinkAddresses,
+        user_model: type,
+        own_words: Path | None = None,
     ) -> None:
         self._environment = environment
         self._settings = settings
         self._addresses = addresses
         self._user_model = user_model
+        self._own_words = own_words
 
     @cached_property
     def _render(self) -> LetterRenderer:
         # Late: most processes never need the catalogs of languages that the site does not speak.
-        return LetterRenderer(self._environment, self._settings, self._addresses, Languages(LANGUAGES))
+        languages = Languages(LANGUAGES, own=self._own_words)
+        return LetterRenderer(self._environment, self._settings, self._addresses, languages)
 
     def names(self) -> list[str]:
         """Return the names of all mails, ours and the app's: what has a subject under ``accountflow/mail``."""
@@ -80,6 +93,13 @@ class Previews:
             found = [f"accountflow/mail/{path.name}" for path in _OURS.iterdir()]
         names = (name.removeprefix("accountflow/mail/") for name in found if name.startswith("accountflow/mail/"))
         return sorted(name.removesuffix(_SUBJECT) for name in names if name.endswith(_SUBJECT) and "/" not in name)
+
+    def by_flow(self) -> dict[str, list[str]]:
+        """Return the names of all mails by what they belong to; those of the app come last."""
+        ours = {name for names in _FLOWS.values() for name in names}
+        own = [name for name in self.names() if name not in ours]
+        found = {flow: list(names) for flow, names in _FLOWS.items()}
+        return {**found, "This app": own} if own else found
 
     def show(self, name: str, locale: str) -> Preview:
         """Return the preview of a mail in a language. A template that raises is a fault of the preview."""
@@ -130,8 +150,8 @@ class Previews:
         purpose, life = {
             "verify": (SIGNUP, settings.verify_max_age),
             "set_password": (RESET, settings.verify_max_age),
-            "email_change": ("change", settings.verify_max_age),
-            "email_changed": ("revert", 3 * DAY),
+            "email_change": (CHANGE, settings.change_email_max_age),
+            "email_changed": (REVERT, settings.revert_max_age),
         }.get(name, (RESET, settings.reset_max_age))
         return WaitingLink(_NO_ROW, purpose, MOMENT, MOMENT + timedelta(seconds=life), live=True)
 
@@ -142,13 +162,6 @@ class Previews:
         template = environment.select_template([f"{place}/{name}.txt" for place in places])
         source, _, _ = environment.loader.get_source(environment, template.name)
         return "link" in meta.find_undeclared_variables(environment.parse(source))
-
-
-def message_bytes(letter: Letter) -> bytes:
-    """Return the message that is sent for a letter; the same bytes each time."""
-    message = render_message(letter)
-    message.set_boundary(_BOUNDARY)
-    return message.as_bytes()
 
 
 def _value_of(column: Any) -> Any:

@@ -550,7 +550,7 @@ def test_now(world: World) -> None:
     assert (fault, steps) == (None, ())
     assert [(letter.template, letter.to, letter.date) for letter in letters] == [("test", "Una@example.net", NOW)]
     assert world.states(waiting) == ["pending"]
-    assert world.queue.counts() == {"pending": 1, "sent": 0, "failed": 0, "dropped": 0}
+    assert world.rows.counts() == {"pending": 1, "sent": 0, "failed": 0, "dropped": 0}
     assert world.events == []
 
 

@@ -65,7 +65,7 @@ class World:
         return self.engine.begin()
 
     def pending(self) -> int:
-        return self.rows.queue().counts()["pending"]
+        return self.rows.counts()["pending"]
 
 
 @pytest.fixture
@@ -288,7 +288,7 @@ kick = ThreadKick(deliverer)
 
 def wait_for(number):
     end = time.monotonic() + 10
-    while rows.queue().counts()["sent"] < number and time.monotonic() < end:
+    while rows.counts()["sent"] < number and time.monotonic() < end:
         time.sleep(0.02)
 """
 
@@ -367,7 +367,7 @@ def test_exit(world: World, tmp_path: Path) -> None:
 
     sent = log.count("START EMAIL")
     assert 3 <= sent < 60
-    assert world.rows.queue().counts() == {"pending": 60 - sent, "sent": sent, "failed": 0, "dropped": 0}
+    assert world.rows.counts() == {"pending": 60 - sent, "sent": sent, "failed": 0, "dropped": 0}
     with world.engine.connect() as connection:
         assert connection.scalar(sa.select(sa.func.count(TABLES.mail.c.lease_id))) == 0
     assert end < 4.5

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from flask_accountflow.mail.letter import Letter, render_message
+from flask_accountflow.mail.letter import Letter, message_bytes, render_message
 
 LINK = "https://shop.example/auth/verify/" + "a.b-_" * 16 + "abc"
 
@@ -36,7 +36,7 @@ def letter(**values: Any) -> Letter:
 
 def sent(one: Letter) -> EmailMessage:
     """Return what a recipient's program reads."""
-    return message_from_bytes(render_message(one).as_bytes(), policy=policy.default)  # type: ignore[return-value]
+    return message_from_bytes(message_bytes(one), policy=policy.default)  # type: ignore[return-value]
 
 
 def bodies(message: EmailMessage) -> list[tuple[str, str]]:
@@ -111,16 +111,43 @@ def test_lines_on_the_wire(text: str) -> None:
     """No line is longer than mail servers take, everything is ASCII, and the link arrives whole."""
     one = letter(text=f"{LINK}\n{text}\n", html=f"<p>{LINK}</p>{text}")
 
-    wire = render_message(one).as_bytes()
+    wire = message_bytes(one)
 
     assert max(len(line) for line in wire.split(b"\r\n")) <= 998
     assert wire.isascii()
+    assert wire.count(b"\r") == wire.count(b"\n") == wire.count(b"\r\n")
     assert LINK in bodies(sent(one))[0][1].splitlines()
+
+
+@pytest.mark.parametrize("sign", ["", "ü"])
+def test_any_text_arrives(sign: str) -> None:
+    """A text arrives sign by sign, encoded or not, but for the ways to end a line, which are one on the wire."""
+    one = letter(text=f"{sign}a \t\r\nb\rc\n\n.\n..\nFrom me\n--d=3D\n{'e' * 80} ")
+
+    assert bodies(sent(one))[0][1] == f"{sign}a \t\nb\nc\n\n.\n..\nFrom me\n--d=3D\n{'e' * 80} \n"
+
+
+def test_the_same_bytes_each_time() -> None:
+    """Another try of a letter sends the same bytes; another letter has parts that begin with another line."""
+    first, again, other = (message_bytes(letter(message_id=f"{name}@shop.example")) for name in ("1", "1", "2"))
+
+    boundaries = [str(message_from_bytes(wire).get_boundary()) for wire in (first, other)]
+    assert first == again
+    assert boundaries[0] != boundaries[1]
+    assert [wire.count(f"--{one}".encode()) for wire, one in zip((first, other), boundaries, strict=True)] == [3, 3]
+
+
+def test_what_a_program_reads() -> None:
+    """The message can be had as an object, too, which says the same."""
+    message = render_message(letter(subject="Grüße"))
+
+    assert (message["Subject"], message["To"]) == ("Grüße", "ada@example.com")
+    assert bodies(message) == bodies(sent(letter()))
 
 
 def test_readable_link() -> None:
     """An English letter holds its link in one piece even before decoding."""
-    assert LINK.encode() in render_message(letter()).as_bytes().split(b"\r\n")
+    assert LINK.encode() in message_bytes(letter()).split(b"\r\n")
 
 
 @pytest.mark.parametrize("sign", ["\r", "\n", "\r\n", "\r\n ", "\x00", "\x85", "\u2028", "\u2029"])

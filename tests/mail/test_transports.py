@@ -198,11 +198,16 @@ class Picky:
         self.aborted += 1
 
 
+def numbered(*names: str) -> list[Letter]:
+    """Return letters of these subjects, each with a Message-ID of its own."""
+    return [replace(LETTER, subject=name, message_id=f"{name}@shop.example") for name in names]
+
+
 def test_recording() -> None:
     """The last letters are kept, newest first and numbered, while another transport sends them."""
     stream = io.StringIO()
     transport = RecordingTransport(ConsoleTransport(stream), keep=2)
-    first, second, third = (replace(LETTER, subject=subject) for subject in ("1", "2", "3"))
+    first, second, third = numbered("1", "2", "3")
 
     send(transport, first, second, third)
 
@@ -211,13 +216,45 @@ def test_recording() -> None:
 
 
 def test_recording_of_a_refused_letter() -> None:
-    """A letter that the other transport refuses is not recorded."""
+    """A letter that the other transport refuses is kept with the reason, which whoever sends it hears as well."""
     transport = RecordingTransport(Picky())
+    refused = replace(LETTER, to="eve@example.com")
 
+    with pytest.raises(MailRejected) as caught:
+        send(transport, refused)
+
+    assert transport.letters == [Recorded(1, refused, caught.value)]
+
+
+def test_recording_of_another_try() -> None:
+    """Each try of a mail is the same letter, in the place of the first, with what the last one has come to."""
+    transport = RecordingTransport(Picky())
+    first, second = numbered("1", "2")
     with pytest.raises(MailRejected):
-        send(transport, replace(LETTER, to="eve@example.com"))
+        send(transport, replace(first, to="eve@example.com"))
 
-    assert transport.letters == []
+    send(transport, second, first)
+
+    assert transport.letters == [Recorded(2, second), Recorded(1, first)]
+
+
+def test_recording_forgets() -> None:
+    """What was kept can be forgotten; the numbers go on."""
+    transport = RecordingTransport(Picky())
+    first, second = numbered("1", "2")
+    send(transport, first)
+
+    transport.clear()
+    send(transport, second)
+
+    assert transport.letters == [Recorded(2, second)]
+
+
+def test_where_recorded_letters_go(tmp_path: Path) -> None:
+    """Letters that are printed or appended to a file stay here; those of any other transport may leave."""
+    inner = (ConsoleTransport(), FileTransport(tmp_path / "mail.log"), Picky())
+
+    assert [RecordingTransport(one).leaves for one in inner] == [False, False, True]
 
 
 def test_recording_aborts() -> None:

@@ -22,6 +22,7 @@ from typing import Any
 from uuid import UUID
 
 import flask
+import pseudo
 import pytest
 import sqlalchemy as sa
 from babel.messages.catalog import Catalog
@@ -33,12 +34,12 @@ from markupsafe import Markup
 from sqlalchemy.orm.exc import DetachedInstanceError
 from support import BASE_URL, START, Site, services
 
-from flask_accountflow.languages import DOMAIN, ENGLISH, LANGUAGES, Languages
-from flask_accountflow.mail.letter import Letter, render_message
+from flask_accountflow.languages import ENGLISH, LANGUAGES, Languages
+from flask_accountflow.mail.letter import Letter, message_bytes
 from flask_accountflow.store.queue import Waiting, WaitingLink
 from flask_accountflow.web.letters import LetterRenderer
 from flask_accountflow.web.words import in_words, vocabulary, when
-from tools import build_catalogs, build_mails
+from tools import build_mails
 
 GOLDEN = Path(__file__).parents[1] / "mail" / "golden"
 NAMES = sorted(path.name.removesuffix(".subject.txt") for path in build_mails.MAILS.glob("*.subject.txt"))
@@ -162,7 +163,7 @@ class Mail:
 
     def __init__(self, letter: Letter) -> None:
         self.letter = letter
-        self.wire = render_message(letter).as_bytes()
+        self.wire = message_bytes(letter)
         self.message: Any = BytesParser(policy=default).parsebytes(self.wire)
         self.parts: list[EmailMessage] = list(self.message.iter_parts())
         self.text, self.html = (part.get_content() for part in self.parts)
@@ -213,10 +214,14 @@ def test_ML_02_an_address_stands_alone_on_its_line(mail: Mail, name: str) -> Non
     assert (mail.letter.link in mail.addresses) is (name in LINKS)
 
 
-def test_ML_04_headers(mail: Mail, tag: str) -> None:
-    """The headers name the language, the mail and the machine, and nothing that mass mail has."""
+def test_ML_03_ML_04_headers(mail: Mail, tag: str) -> None:
+    """The headers name the site, its mailbox, the language and the mail, and have nothing that mass mail has."""
     message = mail.message
 
+    assert message["From"] == "Shop <accounts@example.com>"
+    assert message["Reply-To"] == "help@example.com"
+    assert message["To"] == EMAIL
+    assert message["Cc"] is message["Bcc"] is None
     assert message["Content-Language"] == tag
     assert message["Auto-Submitted"] == "auto-generated"
     assert message["X-Auto-Response-Suppress"] == "All"
@@ -287,6 +292,14 @@ def test_ML_08_the_html_part_loads_nothing_and_is_small(mail: Mail, name: str) -
     assert max(len(line.encode()) for part in (mail.text, mail.html) for line in part.splitlines()) < 998
 
 
+def test_ML_09_light_and_dark(mail: Mail) -> None:
+    """The HTML says that it has both schemes, and has rules of its own for the dark one."""
+    metas = re.findall(r'<meta name="((?:supported-)?color-schemes?)" content="([^"]*)"', mail.html)
+
+    assert sorted(metas) == [("color-scheme", "light dark"), ("supported-color-schemes", "light dark")]
+    assert mail.html.count("@media (prefers-color-scheme: dark) {") == 1
+
+
 def test_ML_10_language_direction_and_heading(mail: Mail, tag: str) -> None:
     """The HTML names its language and its direction, and has one heading, which is the first line of the text."""
     assert mail.page.html.items() >= {"lang": tag, "dir": "ltr"}.items()
@@ -333,33 +346,17 @@ def test_golden_texts(tag: str, renderer: Callable[..., LetterRenderer]) -> None
 # A language that nobody speaks, from right to left, for what has no translation that could be compared.
 
 
-def _mirrored(text: str) -> str:
-    """Return a text in Arabic letters, with its placeholders."""
-    pieces = re.split(r"(%\(\w+\)s)", text)
-    letters = {letter: chr(0x0627 + ord(letter.lower()) - ord("a")) for letter in map(chr, range(65, 123))}
-    return "".join(one if one.startswith("%(") else one.translate(str.maketrans(letters)) for one in pieces)
-
-
 @pytest.fixture(scope="module")
-def pseudo(tmp_path_factory: pytest.TempPathFactory) -> Languages:
+def nobodys(tmp_path_factory: pytest.TempPathFactory) -> Languages:
     """A right-to-left language that does not ship, in which every message is translated."""
-    catalog = build_catalogs.empty("ar")
-    catalog.update(build_catalogs.messages(build_catalogs.PACKAGE))
-    for message in catalog:
-        if message.pluralizable:
-            message.string = tuple(_mirrored(message.id[1]) for _ in range(catalog.num_plurals))
-        elif message.id:
-            message.string = _mirrored(str(message.id))
-    folder = tmp_path_factory.mktemp("translations")
-    path = folder / "ar_XB" / "LC_MESSAGES" / f"{DOMAIN}.mo"
-    path.parent.mkdir(parents=True)
-    path.write_bytes(build_catalogs.compiled(catalog))
-    return Languages(["en", "ar-XB"], folder)
+    return pseudo.languages(tmp_path_factory.mktemp("translations"))
 
 
-def test_no_text_goes_round_the_catalogs(name: str, pseudo: Languages, renderer: Callable[..., LetterRenderer]) -> None:
+def test_no_text_goes_round_the_catalogs(
+    name: str, nobodys: Languages, renderer: Callable[..., LetterRenderer]
+) -> None:
     """Every word of a mail is translated but for names, addresses and the zone, and its HTML runs as its language."""
-    mail = Mail(renderer(pseudo, support_url="https://example.com/help")(waiting(name, "ar")))
+    mail = Mail(renderer(nobodys, support_url="https://example.com/help")(waiting(name, "ar")))
     said = f"{mail.letter.subject} {mail.text} {mail.page.shown} {mail.page.preheader}"
 
     rest = re.sub(r"https?://\S+|\S+@\S+|\bShop\b|\bUTC\b", "", said)
@@ -400,18 +397,30 @@ def test_the_mail_to_a_new_address_names_no_other(tag: str, renderer: Callable[.
 
 
 @pytest.mark.parametrize("given", [NEW, "v•••@n•••.org"])
-def test_the_mail_to_an_old_address_masks_the_new_one(
-    tag: str, given: str, renderer: Callable[..., LetterRenderer]
+@pytest.mark.parametrize("name", ["email_change_notice", "email_changed"], scope="module")
+def test_a_mail_to_an_old_address_masks_the_new_one(
+    tag: str, name: str, given: str, renderer: Callable[..., LetterRenderer]
 ) -> None:
-    """The mail to the old address shows of the new one what its owner recognises, whatever the row holds."""
-    mail = Mail(renderer()(waiting("email_changed", tag, context={"new_email": given})))
+    """The mails to the old address show of the new one what its owner recognises, whatever the row holds."""
+    mail = Mail(renderer()(waiting(name, tag, context={"new_email": given})))
 
     for said in (mail.text, mail.page.shown):
         assert "v•••@n•••.org" in said
         assert when(START, Languages([tag]).choose()) in said
     assert "victoria" not in mail.text + mail.html
     assert "new.example" not in mail.text + mail.html
-    assert mail.page.buttons == [mail.letter.link]
+    assert mail.page.buttons == [mail.letter.link or f"{BASE_URL}/auth/password-reset/request"]
+
+
+def test_the_notice_of_a_change_opens_nothing(tag: str, renderer: Callable[..., LetterRenderer]) -> None:
+    """The mail that announces a change leads to the form for a new password and nowhere else: no link of it works."""
+    asked = f"{BASE_URL}/auth/password-reset/request"
+
+    mail = Mail(renderer()(waiting("email_change_notice", tag)))
+
+    assert mail.addresses == [asked]
+    assert set(mail.page.links) == {asked}
+    assert mail.letter.link is None
 
 
 def test_each_link_has_a_page_of_its_own(renderer: Callable[..., LetterRenderer]) -> None:
@@ -577,12 +586,12 @@ def test_a_site_in_german(make_site: Callable[..., Site]) -> None:
 
 @pytest.mark.parametrize(
     ("selected", "locale", "language"),
-    [("de_AT", "de-AT", "de"), ("pt", "pt", "pt-BR"), ("it", "it", "en"), (None, "fr", "fr")],
+    [("de_AT", "de-AT", "de"), ("pt", "pt", "pt-BR"), ("it", "en", "en"), (None, "fr", "fr")],
 )
 def test_with_flask_babel_the_app_says_which_language(
     make_site: Callable[..., Site], selected: str | None, locale: str, language: str
 ) -> None:
-    """In an app with Flask-Babel its locale is that of the visit, whatever the browser likes best."""
+    """In an app with Flask-Babel its locale is that of the visit, whatever the browser likes, if the site has it."""
     site = make_site(MULTILINGUAL)
     Babel(site.app, default_locale="fr", locale_selector=lambda: selected)
 

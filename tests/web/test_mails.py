@@ -12,13 +12,13 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pytest
-from answers import Script
+from answers import Script, bearer
 from flask_mail import Mail
 from jinja2 import DictLoader
 from support import ABSENT, BASE_URL, OTHER_PASSWORD, PASSWORD, Person, Program, Site
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from flask_accountflow.mail.letter import Letter, render_message
+from flask_accountflow.mail.letter import Letter, message_bytes
 from flask_accountflow.web.words import in_words, when
 
 EMAIL = "vic@example.com"
@@ -68,6 +68,20 @@ def refresh_reuse(site: Site) -> None:
     program.post("/auth/refresh", {"refresh_token": token})
 
 
+def email_change(site: Site) -> None:
+    """Cause the mail to the address that an account is to have."""
+    site.member()
+    program = site.program()
+    body = {"new_email": "new@example.com", "current_password": PASSWORD}
+    program.post("/auth/email/change", body, **bearer(program.login(EMAIL)))
+
+
+def email_changed(site: Site) -> None:
+    """Cause the notice to the address that an account had."""
+    email_change(site)
+    site.program().post(site.last_link)
+
+
 #: Every mail: what causes it, its subject, the text of its button, and whether it carries a link that works.
 MAILS: dict[str, tuple[Callable[[Site], None], str, str, bool]] = {
     "verify": (verify, "Confirm your email for Shop", "Confirm email", True),
@@ -76,6 +90,9 @@ MAILS: dict[str, tuple[Callable[[Site], None], str, str, bool]] = {
     "already_registered": (already_registered, "You already have an account at Shop", "Log in", False),
     "already_verified": (already_verified, "Your Shop email is already confirmed", "Log in", False),
     "password_changed": (password_changed, "Your Shop password was changed", "Reset my password", False),
+    "email_change": (email_change, "Confirm your new email for Shop", "Confirm email", True),
+    "email_change_notice": (email_change, "Your Shop email is about to change", "Reset my password", False),
+    "email_changed": (email_changed, "Your Shop email was changed", "Undo the change", True),
     "refresh_reuse": (refresh_reuse, "A login to Shop was ended", "Reset my password", False),
 }
 
@@ -105,7 +122,7 @@ class _Body(HTMLParser):
 
 def parts(letter: Letter) -> tuple[EmailMessage, str, str]:
     """Return a letter as its recipient's program reads it: the message, its text, its HTML."""
-    message: Any = BytesParser(policy=default).parsebytes(render_message(letter).as_bytes())
+    message: Any = BytesParser(policy=default).parsebytes(message_bytes(letter))
     text, html = message.iter_parts()
     assert (text.get_content_type(), html.get_content_type()) == ("text/plain", "text/html")
     return message, text.get_content(), html.get_content()
@@ -200,7 +217,7 @@ def test_RST_12_SUP_18_only_some_mails_carry_a_link(sent: tuple[str, Letter]) ->
     _, text, html = parts(letter)
 
     assert (letter.link is not None) is MAILS[name][3]
-    live = re.findall(r"/(?:verify|password-reset)/[^\s\"<]*\.[^\s\"<]*", text + html)
+    live = re.findall(r"/(?:verify|password-reset|email/confirm|email/revert)/[^\s\"<]*\.[^\s\"<]*", text + html)
     assert bool(live) is MAILS[name][3]
     assert PASSWORD not in text + html
     assert OTHER_PASSWORD not in text + html
@@ -222,13 +239,16 @@ def test_ML_07_when_a_link_ends(site: Site, name: str, moment: str) -> None:
         assert f"The link works once, until {moment}." in " ".join(part.split())
 
 
-@pytest.mark.parametrize(("name", "moment"), [("password_changed", "08:30"), ("refresh_reuse", "08:31")])
+@pytest.mark.parametrize(
+    ("name", "moment"), [("password_changed", "08:30"), ("email_change_notice", "08:30"), ("refresh_reuse", "08:31")]
+)
 def test_a_notice_says_when(site: Site, name: str, moment: str) -> None:
     """A notice says when what it tells of happened, with the zone."""
     MAILS[name][0](site)
 
-    for part in parts(site.letters[-1])[1:]:
-        assert f"on 21 Nov 2026, {moment} UTC" in " ".join(part.split())
+    sent = next(letter for letter in reversed(site.letters) if letter.template == name)
+    for part in parts(sent)[1:]:
+        assert f"on 21 Nov 2026, {moment} UTC" in " ".join(part.split()).replace("On 21", "on 21")
 
 
 HOSTS = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from email import message_from_bytes
 from email.policy import default
 from typing import Any
@@ -20,8 +20,9 @@ from test_mails import MAILS
 
 from flask_accountflow import UserMixin
 from flask_accountflow.languages import LANGUAGES
-from flask_accountflow.mail.letter import Letter
-from flask_accountflow.web.previews import ADDRESS, MOMENT, Preview, Previews, message_bytes
+from flask_accountflow.mail.letter import Letter, message_bytes
+from flask_accountflow.web.previews import ADDRESS, MOMENT, Preview, Previews
+from flask_accountflow.web.words import when
 
 MakeSite = Callable[..., Site]
 INDEX = "/auth/_dev/preview/"
@@ -108,6 +109,24 @@ def test_a_sample_link_opens_nothing(site: Site, visitor: Program | Person, name
     assert site.account(ADDRESS) == before
 
 
+@pytest.mark.parametrize(
+    ("name", "path", "life"),
+    [
+        ("verify", "/verify/", timedelta(days=1)),
+        ("reset", "/password-reset/", timedelta(hours=1)),
+        ("set_password", "/password-reset/", timedelta(days=1)),
+        ("email_change", "/email/confirm/", timedelta(days=1)),
+        ("email_changed", "/email/revert/", timedelta(days=3)),
+    ],
+)
+def test_a_sample_link_is_for_what_its_mail_is_for(site: Site, name: str, path: str, life: timedelta) -> None:
+    """The link of a preview leads to the page of its mail, and ends when such a link does."""
+    shown = letter(previews(site).show(name, "en"))
+
+    assert str(shown.link).startswith(f"{BASE_URL}/auth{path}")
+    assert f"until {when(MOMENT + life)}" in shown.text
+
+
 def test_a_preview_is_the_same_each_time(site: Site) -> None:
     """Two previews of a mail are the same to the last byte, whatever the time."""
     first = {name: message_bytes(letter(previews(site).show(name, "en"))) for name in previews(site).names()}
@@ -167,6 +186,18 @@ def test_an_override_is_previewed(own_site: Site) -> None:
     own(own_site, verify__subject__txt="Welcome to {{ site_name }}")
 
     assert letter(previews(own_site).show("verify", "en")).subject == "Welcome to Shop"
+
+
+def test_mails_are_grouped_by_their_flow(own_site: Site) -> None:
+    """Each of our mails belongs to a flow, and those that the app adds come last."""
+    ours = previews(own_site).by_flow()
+    own(own_site, welcome__subject__txt="Welcome")
+
+    assert sorted(name for names in ours.values() for name in names) == sorted(
+        {*previews(own_site).names()} - {"welcome"}
+    )
+    assert "This app" not in ours
+    assert list(previews(own_site).by_flow().items()) == [*ours.items(), ("This app", ["welcome"])]
 
 
 def test_only_whole_mails_are_names(own_site: Site) -> None:
@@ -326,7 +357,7 @@ def test_the_list_leads_to_every_mail(debug: Site) -> None:
     page = debug.person().get(INDEX)
 
     assert heading(page) == "Every mail"
-    assert "Confirm your email for Shop verify · en · pt-BR · es · fr · de" in words(page)
+    assert "links open nothing. Sign-up Confirm your email for Shop verify · en · pt-BR · es · fr · de" in words(page)
     shown = {link.partition("?")[0].removeprefix(INDEX) for link in links(page)}
     assert shown == {*previews(debug).names(), "/auth/_dev/mail"}
     assert f"{INDEX}verify?locale=de" in links(page)
@@ -340,19 +371,44 @@ def test_the_address_of_the_list_does_without_its_slash(debug: Site) -> None:
 
 
 def test_a_mail_is_shown_in_a_language(debug: Site) -> None:
-    """The page of a mail shows it in the language that was asked for, in frames, as text and with its headers."""
+    """The page of a mail shows it in the language that was asked for, a part at a time, and without its link."""
     shown = letter(previews(debug).show("verify", "de"))
-    page = debug.person().get(f"{INDEX}verify?locale=de")
+    address = f"{INDEX}verify?locale=de"
+    page, text, headers, source = (
+        debug.person().get(f"{address}{view}") for view in ("", "&view=text", "&view=headers", "&view=source")
+    )
 
     frames = tags(page, "iframe")
     assert heading(page) == shown.subject
     assert [(frame["src"], frame["sandbox"]) for frame in frames] == [
-        (f"{INDEX}verify?locale=de&format=html", None)
-    ] * 2
-    assert shown.text.splitlines()[0] in words(page)
-    assert "Content-Language de" in words(page)
-    assert [tag.get("hreflang") for tag in tags(page, "a") if "aria-current" in tag] == ["de"]
-    assert shown.link not in links(page)
+        (f"{address}&format=html&scheme={scheme}", None) for scheme in ("light", "dark")
+    ]
+    assert shown.text.splitlines()[0] in words(text)
+    assert "Content-Language de" in words(headers)
+    assert "Content-Language: de" in words(source)
+    for one in (page, text, headers, source):
+        assert {tag["href"].partition("&")[0] for tag in tags(one, "a") if "aria-current" in tag} == {address}
+        assert shown.link not in links(one)
+
+
+def test_a_preview_keeps_what_was_chosen(debug: Site) -> None:
+    """Another language, and the mail before or after, are shown as this one is."""
+    page = debug.person().get(f"{INDEX}reset?locale=fr&view=text&scheme=dark")
+
+    assert f"{INDEX}reset?locale=de&view=text&scheme=dark" in links(page)
+    assert [link for link in links(page) if "/reset" not in link] == [
+        f"{INDEX}already_verified?locale=fr&view=text&scheme=dark",
+        f"{INDEX}no_account?locale=fr&view=text&scheme=dark",
+        INDEX,
+    ]
+
+
+@pytest.mark.parametrize(("name", "word"), [("verify", "Next"), ("test", "Previous")])
+def test_the_first_and_the_last_preview(debug: Site, name: str, word: str) -> None:
+    """At an end of the previews there is one way less."""
+    page = words(debug.person().get(f"{INDEX}{name}"))
+
+    assert [one for one in ("Previous", "Next") if one in page] == [word]
 
 
 def test_without_a_wish_the_first_language_is_shown(debug: Site) -> None:
