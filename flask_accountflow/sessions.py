@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, cast
 
-from flask import Response, after_this_request, current_app, has_request_context, request, session
+from flask import Flask, Response, after_this_request, current_app, has_request_context, request, session
 from werkzeug.local import LocalProxy
 
 from .errors import InvalidToken
@@ -28,8 +28,10 @@ LINK = "_accountflow_link"
 #: Whose link was used, for the next page; it may be another account than the one that is logged in here.
 OWNER = "_accountflow_owner"
 
-#: The cookie of a browser that has logged in before.
-DEVICE = "accountflow_device"
+#: Whether that address was only asked about: nobody may then be told that a mail has gone to it.
+ASKED = "_accountflow_asked"
+#: What was just done, for the account page.
+DONE = "_accountflow_done"
 
 _CACHE = "accountflow.current"
 
@@ -61,6 +63,8 @@ class Current:
 
     user: Any
     login: Login
+    #: The user's language. The entity may have to ask the database again for its own.
+    locale: str | None
 
 
 def services() -> Services:
@@ -77,6 +81,11 @@ def current() -> Current | None:
     if _CACHE not in environ:
         environ[_CACHE] = _find()
     return cast("Current | None", environ[_CACHE])
+
+
+def known() -> Current | None:
+    """Return who this request is from if that has been looked up already; nothing is looked up."""
+    return cast("Current | None", request.environ.get(_CACHE))
 
 
 def _current_user() -> Any:
@@ -134,7 +143,7 @@ def _find() -> Current | None:
     if login.is_idle(now, timedelta(seconds=tools.settings.session_idle_max_age)):
         return None
     _touch_later(tools, login, now)
-    return Current(user, login)
+    return Current(user, login, getattr(user, "locale", None))
 
 
 def _touch_later(tools: Services, login: Login, now: datetime) -> None:
@@ -159,13 +168,43 @@ def begin(sign_in: SignIn) -> None:
     """Log this browser in. The host's own keys (a cart) stay, unless they are another account's."""
     if not _is_own(sign_in):
         session.clear()
-    for key in (SID, CSRF, NONCE, EMAIL, LINK, OWNER):
+    for key in (SID, CSRF, NONCE, EMAIL, ASKED, LINK, OWNER):
         session.pop(key, None)
     session[SID] = sign_in.login.id.hex
     session.permanent = sign_in.login.remember
     csrf_seed()
+    _renumber()
     request.environ.pop(_CACHE, None)
     _know_again(sign_in)
+
+
+def _renumber() -> None:
+    """Give a session that the app keeps on the server another number: somebody may have planted the present one."""
+    renumber = getattr(current_app.session_interface, "regenerate", None)  # Flask-Session 0.6 and later
+    if renumber is not None:
+        renumber(session)
+
+
+def cookie_prefix(app: Flask) -> str:
+    """Return how the name of a cookie may begin that is sent as the session cookie of ``app`` is.
+
+    Browsers take ``__Host-`` from this host alone and ``__Secure-`` over https alone, and drop a cookie that has
+    such a name and the wrong attributes (RFC 6265bis section 4.1.3).
+    """
+    cookies = app.session_interface
+    if not cookies.get_cookie_secure(app):
+        return ""
+    is_for_host = cookies.get_cookie_path(app) == "/" and not cookies.get_cookie_domain(app)
+    return "__Host-" if is_for_host else "__Secure-"
+
+
+def _device_cookie(app: Flask) -> str:
+    return f"{cookie_prefix(app)}accountflow_device"
+
+
+def device() -> str | None:
+    """Return what the cookie says by which a browser is known that has logged in before."""
+    return request.cookies.get(_device_cookie(current_app))
 
 
 def _know_again(sign_in: SignIn) -> None:
@@ -179,7 +218,7 @@ def _know_again(sign_in: SignIn) -> None:
         app = current_app._get_current_object()  # type: ignore[attr-defined]  # the interface wants the app itself
         cookies = app.session_interface
         response.set_cookie(
-            DEVICE,
+            _device_cookie(app),
             token,
             max_age=Devices.MAX_AGE_DAYS * DAY,
             path=cookies.get_cookie_path(app),

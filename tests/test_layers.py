@@ -15,7 +15,7 @@ ROOT = PACKAGE.name
 
 #: The rows from top to bottom. A folder stands for the files in it.
 ROWS: tuple[tuple[str, ...], ...] = (
-    ("errors",),
+    ("messages", "errors"),
     ("rules", "jwt_keys", "languages", "breaches", "settings", "configuration", "contract"),
     ("identity", "passwords", "tokens", "access_tokens", "link_addresses", "models", "counters", "throttle", "events"),
     ("store",),
@@ -38,6 +38,7 @@ FRAMEWORK = {"flask", "flask_mail", "flask_sqlalchemy", "flask_migrate", "flask_
 #: What a file may import of its own row. The files of these folders may import each other, though not in circles.
 FOLDERS = {"store", "mail", "web", "cli"}
 NEIGHBOURS: Mapping[str, set[str]] = {
+    "errors": {"messages"},
     "languages": {"rules"},
     "settings": {"rules", "jwt_keys", "languages"},
     "configuration": {"settings", "jwt_keys"},
@@ -51,6 +52,8 @@ NEIGHBOURS: Mapping[str, set[str]] = {
     "flows.signup": {"flows.verify"},
     "flows.login": {"flows.verify"},
     "flows.reset": {"flows.verify"},
+    "flows.change_password": {"flows.fresh"},
+    "flows.change_email": {"flows.fresh", "flows.verify", "flows.reset", "flows.me"},
     "flows.admin": {"flows.verify", "flows.reset", "flows.me"},
     "services": {"engines"},
     "mount": {"engines", "services"},

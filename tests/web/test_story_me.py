@@ -38,7 +38,7 @@ def test_the_account_page(site: Site) -> None:
     assert heading(page) == "Your account"
     for part in (EMAIL, "Confirmed Yes", "Account since 21 Nov 2026, 08:30 UTC", "Last login 21 Nov 2026, 09:30 UTC"):
         assert part in words(page)
-    assert links(page) == ["/", "/auth/password-reset/request"]
+    assert links(page) == ["/", "/auth/password/change", "/auth/email/change", "/auth/password-reset/request"]
     assert person.submit(page).headers["Location"] == "/auth/login"
     assert person.me().status_code == 303
 

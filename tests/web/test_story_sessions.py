@@ -675,8 +675,8 @@ def test_CSR_02_the_buttons_are_not_pressed_from_elsewhere(site: Site, headers: 
 
 
 @pytest.mark.parametrize("others", [0, 20])
-def test_the_account_page_takes_two_statements(site: Site, others: int) -> None:
-    """The account page reads who asks and where he is logged in, however many devices there are."""
+def test_the_account_page_takes_three_statements(site: Site, others: int) -> None:
+    """The account page reads who asks, where he is logged in, however many devices there are, and what waits."""
     site.member()
     person = person_in(site)
     for _ in range(others):
@@ -686,7 +686,7 @@ def test_the_account_page_takes_two_statements(site: Site, others: int) -> None:
         page = person.me()
 
     assert len(devices(page)) == others + 1
-    assert len(statements) == 2
+    assert len(statements) == 3
 
 
 def test_a_hostile_device_is_shown_as_text(site: Site) -> None:
