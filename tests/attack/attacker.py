@@ -31,6 +31,9 @@ PASSWORD = "correct horse battery"
 OTHER_PASSWORD = "another horse battery"
 ATTACKERS_PASSWORD = "the attacker's own horse"
 
+#: How gunicorn serves every site.
+PROCESSES = ("--workers", "4", "--preload")
+
 # Seconds. An answer that takes longer is a fault of its own.
 PATIENCE = 45
 
@@ -45,6 +48,19 @@ class Mailbox(MailServer):
     """A mail server that also knows how many mails it took, to whomever."""
 
     total = 0
+    _silent: socket.socket | None = None
+
+    def fall_silent(self) -> None:
+        """Let connections come about, and never say a word."""
+        self.down()
+        self._silent = socket.create_server(("127.0.0.1", self.port))
+
+    def be_well(self) -> None:
+        """Have no faults."""
+        if self._silent is not None:
+            self._silent.close()
+            self._silent = None
+        super().be_well()
 
     def keep(self, mail: Mail) -> None:
         """Take a mail."""
@@ -67,12 +83,12 @@ class Site:
 
     def configure(self, **settings: Any) -> None:
         """Start anew with other settings; None takes one away."""
-        self._server.stop()
+        self._server.kill()
         for name, value in settings.items():
             self._server.settings.pop(name, None)
             if value is not None:
                 self._server.settings[name] = value
-        self._server.start("--workers", "4")
+        self._server.start(*PROCESSES)
 
     def refusal(self, **settings: Any) -> str:
         """Return what the app prints when it refuses to start with these settings; None takes one away."""
@@ -147,6 +163,17 @@ class Answer:
         for line in self.headers.get_all("Set-Cookie", ()):
             jar.load(line)
         return {name: morsel.coded_value for name, morsel in jar.items()}
+
+
+@dataclass(frozen=True)
+class Aging:
+    """Links that were never opened, and when they were made: seconds of the monotonic clock."""
+
+    pending: str
+    verify: str
+    email: str
+    reset: str
+    made_at: float
 
 
 class Visitor:

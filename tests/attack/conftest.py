@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -11,7 +12,16 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from attack.attacker import Mailbox, Site
+from attack.attacker import (
+    PROCESSES,
+    Aging,
+    Mailbox,
+    Site,
+    ask_reset,
+    join,
+    sign_up,
+    some_email,
+)
 from live_server import AppServer
 
 #: A database server that every site gets an empty database of, such as
@@ -42,11 +52,11 @@ def _serving(folder: Path, settings: dict[str, Any]) -> Iterator[Site]:
     with _empty_database(folder) as uri, Mailbox() as mail:
         server = AppServer(uri, mail, folder, **{"ACCOUNTFLOW_RESEND_AFTER": 1, **settings})
         server.flask("db", "upgrade")
-        server.start("--workers", "4")
+        server.start(*PROCESSES)
         try:
             yield Site(server)
         finally:
-            server.stop()
+            server.kill()  # how servers end gracefully is proved elsewhere
 
 
 @pytest.fixture(scope="session")
@@ -62,3 +72,42 @@ def make_attacked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable
     """Return a function that makes further sites, with these settings."""
     with ExitStack() as stack:
         yield lambda **settings: stack.enter_context(_serving(tmp_path_factory.mktemp("own"), settings))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put last what has to age for a minute."""
+    items.sort(key=_ages)
+
+
+def _ages(item: pytest.Item) -> bool:
+    return "aging" in getattr(item, "fixturenames", ())
+
+
+@pytest.fixture(scope="session")
+def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A site where everything lasts as short as the settings allow."""
+    settings = {
+        "ACCOUNTFLOW_ACCESS_TOKEN_MAX_AGE": 2,
+        "ACCOUNTFLOW_REFRESH_TOKEN_MAX_AGE": 5,
+        "ACCOUNTFLOW_SESSION_MAX_AGE": 4,
+        "ACCOUNTFLOW_SESSION_IDLE_MAX_AGE": 2,
+        # A minute is the least that a link may have.
+        "ACCOUNTFLOW_VERIFY_MAX_AGE": 60,
+        "ACCOUNTFLOW_RESET_MAX_AGE": 60,
+    }
+    with _serving(tmp_path_factory.mktemp("hasty"), settings) as served:
+        yield served
+
+
+@pytest.fixture(scope="session")
+def aging(hasty: Site) -> Aging:
+    """Links that nobody opens."""
+    pending, email = some_email(), join(hasty)
+    return Aging(pending, sign_up(hasty, pending), email, ask_reset(hasty, email), time.monotonic())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _age(request: pytest.FixtureRequest) -> None:
+    """Let them age while all other tests run, where a test will ask for them."""
+    if any(_ages(item) for item in request.session.items):
+        request.getfixturevalue("aging")

@@ -19,6 +19,7 @@ from attack.attacker import (
     ask_reset,
     join,
     mails_to,
+    path_of,
     settle,
     shape,
     sign_up,
@@ -281,10 +282,10 @@ def test_SUP_14_thirty_sign_ups_at_once_are_one_account(site: Site) -> None:
     assert {answer.status for answer in answers} == {202}
     arrived = mails_to(site, *spelled)
     assert 1 <= len(arrived) <= 3
-    for mail in arrived:
-        Program(site).verify(
-            site.mail.link(mail.recipients[0], "verify").removeprefix(site.base_url), password=PASSWORD
-        )
+    links = {link for mail in arrived for link in mail.links if "/auth/verify/" in link}
+    redeemed = volley((Program(site), path_of(link), {"password": PASSWORD}) for link in links)
+    assert {answer.status for answer in redeemed} <= {200, 410}
+    assert [answer.code for answer in redeemed].count("verified") == 1
     assert len({Program(site).login(one).json["user"]["id"] for one in spelled}) == 1
 
 

@@ -3,98 +3,88 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
-from attack.attacker import OTHER_PASSWORD, PASSWORD, Browser, Program, Site, ask_reset, join, sign_up, some_email
+from attack.attacker import OTHER_PASSWORD, PASSWORD, Aging, Answer, Browser, Program, Site, join, some_email
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def hasty(make_attacked: Callable[..., Site]) -> Site:
-    """A site where everything lasts as short as the settings allow."""
-    return make_attacked(
-        ACCOUNTFLOW_ACCESS_TOKEN_MAX_AGE=2,
-        ACCOUNTFLOW_REFRESH_TOKEN_MAX_AGE=5,
-        ACCOUNTFLOW_SESSION_MAX_AGE=4,
-        ACCOUNTFLOW_SESSION_IDLE_MAX_AGE=2,
-        # A minute is the least that a link may have.
-        ACCOUNTFLOW_VERIFY_MAX_AGE=60,
-        ACCOUNTFLOW_RESET_MAX_AGE=60,
-    )
-
-
-class Aging(NamedTuple):
-    """Links that were never opened."""
-
-    pending: str
-    verify: str
-    email: str
-    reset: str
-    made_at: float
-
-
-@pytest.fixture(scope="module", autouse=True)
-def aging(hasty: Site) -> Aging:
-    """Links that age while the other tests of this file run."""
-    pending, email = some_email(), join(hasty)
-    return Aging(pending, sign_up(hasty, pending), email, ask_reset(hasty, email), time.monotonic())
-
-
-def test_TOK_05_an_access_token_ends(hasty: Site) -> None:
-    """An access token is dead after its time, also when it is used all the while."""
-    token = Program(hasty).login(join(hasty)).json["access_token"]
-    end = time.monotonic() + 3.2
-
+def _kept_in_use(use: Callable[[], object], seconds: float, pause: float = 0.3) -> None:
+    end = time.monotonic() + seconds
     while time.monotonic() < end:
-        Program(hasty).me(token)
-        time.sleep(0.3)
+        use()
+        time.sleep(pause)
 
-    answer = Program(hasty).me(token)
+
+def _use_a_token(site: Site) -> list[Answer]:
+    token = Program(site).login(join(site)).json["access_token"]
+    _kept_in_use(lambda: Program(site).me(token), 3.2)
+    return [Program(site).me(token)]
+
+
+def _refresh_again_and_again(site: Site) -> list[Answer]:
+    pair = Program(site).login(join(site)).json
+
+    def refresh() -> None:
+        answer = Program(site).refresh(pair["refresh_token"])
+        pair.update(answer.json if answer.status == 200 else {})
+
+    _kept_in_use(refresh, 6.2, 0.7)
+    return [Program(site).refresh(pair["refresh_token"]), Program(site).me(pair["access_token"])]
+
+
+def _use_a_remembered_login(site: Site) -> list[Answer]:
+    browser = Browser(site)
+    browser.login(join(site), remember="on")
+    kept = dict(browser.cookies)
+    _kept_in_use(lambda: browser.get("/secret"), 5.2)
+    browser.cookies = kept
+    return [browser.get("/secret")]
+
+
+def _leave_a_login_alone(site: Site) -> list[Answer]:
+    browser = Browser(site)
+    browser.login(join(site), remember=None)
+    before = browser.get("/secret")
+    time.sleep(3.2)
+    return [before, browser.get("/secret")]
+
+
+_LIVES = (_use_a_token, _refresh_again_and_again, _use_a_remembered_login, _leave_a_login_alone)
+Lives = dict[Callable[[Site], list[Answer]], "Future[list[Answer]]"]
+
+
+@pytest.fixture(scope="module")
+def lives(hasty: Site) -> Iterator[Lives]:
+    """Logins that are used, or not, all at once; each gives its last answers."""
+    with ThreadPoolExecutor(len(_LIVES)) as pool:
+        yield {live: pool.submit(live, hasty) for live in _LIVES}
+
+
+def test_TOK_05_an_access_token_ends(lives: Lives) -> None:
+    """An access token is dead after its time, also when it is used all the while."""
+    [answer] = lives[_use_a_token].result()
+
     assert answer.status == 401
     assert 'error="invalid_token"' in answer.headers["WWW-Authenticate"]
 
 
-def test_REF_05_a_family_ends(hasty: Site) -> None:
+def test_REF_05_a_family_ends(lives: Lives) -> None:
     """Refreshing again and again does not make a login last longer than it may."""
-    pair = Program(hasty).login(join(hasty)).json
-    end = time.monotonic() + 6.2
-
-    while time.monotonic() < end:
-        answer = Program(hasty).refresh(pair["refresh_token"])
-        pair = answer.json if answer.status == 200 else pair
-        time.sleep(0.7)
-
-    assert Program(hasty).refresh(pair["refresh_token"]).status == 401
-    assert Program(hasty).me(pair["access_token"]).status == 401
+    assert [answer.status for answer in lives[_refresh_again_and_again].result()] == [401, 401]
 
 
-def test_SES_09_a_remembered_login_ends(hasty: Site) -> None:
+def test_SES_09_a_remembered_login_ends(lives: Lives) -> None:
     """A remembered login is over after its time, however often it was used."""
-    browser = Browser(hasty)
-    browser.login(join(hasty), remember="on")
-    kept = dict(browser.cookies)
-    end = time.monotonic() + 5.2
-
-    while time.monotonic() < end:
-        browser.get("/secret")
-        time.sleep(0.3)
-
-    browser.cookies = kept
-    assert not browser.is_in
+    assert [answer.status for answer in lives[_use_a_remembered_login].result()] == [303]
 
 
-def test_SES_10_an_unused_login_ends(hasty: Site) -> None:
+def test_SES_10_an_unused_login_ends(lives: Lives) -> None:
     """A login that is not to be remembered ends when it is not used."""
-    browser = Browser(hasty)
-    browser.login(join(hasty), remember=None)
-    assert browser.is_in
-
-    time.sleep(3.2)
-
-    assert not browser.is_in
+    assert [answer.status for answer in lives[_leave_a_login_alone].result()] == [200, 303]
 
 
 def test_VER_07_RST_10_old_links_are_dead(hasty: Site, aging: Aging) -> None:

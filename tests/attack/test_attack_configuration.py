@@ -10,7 +10,18 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from attack.attacker import OTHER_PASSWORD, PASSWORD, Browser, Program, Site, ask_reset, join, sign_up, some_email
+from attack.attacker import (
+    OTHER_PASSWORD,
+    PASSWORD,
+    Answer,
+    Browser,
+    Program,
+    Site,
+    ask_reset,
+    join,
+    sign_up,
+    some_email,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -100,22 +111,57 @@ def test_CFG_02_CFG_03_a_new_key_ends_what_the_old_one_signed(rotated: Site) -> 
     assert Program(rotated).login(email, PASSWORD).status == 200
 
 
-def test_SES_01_cookies_of_a_site_on_https_are_secure(rotated: Site) -> None:
-    """Where people come by https, every cookie of a login is sent over https alone."""
-    email = join(rotated)
-    rotated.configure(ACCOUNTFLOW_BASE_URL="https://www.example.com")
-    try:
-        pages = Program(rotated)
-        token = pages.get("/auth/csrf")
-        body = {"email": email, "password": PASSWORD, "transport": "cookie"}
-        answer = pages.post("/auth/login", body, x_csrf_token=token.json["csrf_token"])
-    finally:
-        rotated.configure(ACCOUNTFLOW_BASE_URL=rotated.base_url)
+@pytest.fixture(scope="module")
+def secured(make_attacked: Callable[..., Site]) -> Site:
+    """A site that people reach by https. The proxy that ends TLS before it is not here."""
+    return make_attacked(ACCOUNTFLOW_BASE_URL="https://www.example.com")
+
+
+def _log_in(site: Site, email: str) -> tuple[Program, Answer]:
+    """Log a browser in that speaks JSON; return it and the answer."""
+    browser = Program(site)
+    token = browser.get("/auth/csrf").json["csrf_token"]
+    body = {"email": email, "password": PASSWORD, "transport": "cookie"}
+    return browser, browser.post("/auth/login", body, x_csrf_token=token)
+
+
+def test_SES_01_cookies_of_a_site_on_https_are_secure(secured: Site) -> None:
+    """Where people come by https, every cookie of a login is for https and this host alone, and its name says so."""
+    _, answer = _log_in(secured, join(secured))
 
     assert answer.status == 200
     lines = answer.headers.get_all("Set-Cookie")
     assert len(lines) == 2
-    assert all("Secure" in line and "HttpOnly" in line for line in lines)
+    for line in lines:
+        assert line.startswith("__Host-")
+        assert "Domain" not in line
+        assert {"Secure", "HttpOnly", "Path=/"} <= set(line.split("; "))
+
+
+TOSSED = [
+    "session={evil}",
+    "session={evil}; __Host-session={own}",
+    "__Secure-session={evil}; __Host-session={own}",
+    "__host-session={evil}; __Host-session={own}",
+    "=__Host-session={evil}; __Host-session={own}",
+    "\u2000__Host-session={evil}; __Host-session={own}",
+    "\xa0__Host-session={evil}; __Host-session={own}",
+    "__Host-session\u3000={evil}; __Host-session={own}",
+    "$Version=1; session={evil}; __Host-session={own}",
+]
+
+
+@pytest.mark.parametrize("line", TOSSED, ids=range(len(TOSSED)))
+def test_SES_17_no_cookie_of_a_sister_domain_is_a_session(secured: Site, line: str) -> None:
+    """No name that a browser lets a sister domain set stands for the session's, alone or before the true one."""
+    evil, own = join(secured), join(secured)
+    values = [_log_in(secured, email)[0].cookies["__Host-session"] for email in (evil, own)]
+    header = line.replace("{evil}", values[0]).replace("{own}", values[1]).encode().decode("latin-1")
+
+    answer = Program(secured).get("/auth/me", cookie=header)
+
+    assert evil not in answer.text
+    assert answer.status == (200 if "{own}" in line else 401)
 
 
 def _b64(raw: bytes) -> str:

@@ -261,6 +261,22 @@ def test_RAT_08_a_fresh_login_is_counted_too(guarded: Site) -> None:
     assert Program(guarded).post("/auth/login/fresh", {"password": PASSWORD}, token).status == 429
 
 
+@pytest.mark.parametrize("path", ["/auth/password/change", "/auth/email/change"])
+def test_RAT_08_SES_19_the_password_of_a_change_is_counted_too(guarded: Site, path: str) -> None:
+    """Nor where it is asked for before a change; and who has used up the tries there has none left at the login."""
+    email = join(guarded)
+    token = Program(guarded).login(email).json["access_token"]
+    wanted = {"new_password": OTHER_PASSWORD, "new_email": some_email()}
+
+    answered = [
+        Program(guarded).post(path, {**wanted, "current_password": "a wrong guess"}, token).status for _ in range(12)
+    ]
+
+    assert answered == [422] * 10 + [429] * 2
+    assert Program(guarded).post(path, {**wanted, "current_password": PASSWORD}, token).status == 429
+    assert Program(guarded).login(email).status == 429
+
+
 def test_RST_20_links_cannot_be_guessed(guarded: Site) -> None:
     """After twenty tokens that are none a network is stopped, and another one opens its link."""
     email = join(guarded)

@@ -66,9 +66,9 @@ class Stage:
         self.mails = mails
         self.site = site
 
-    def ask(self, at: float, *steps: tuple[str, dict[str, Any]]) -> list[str]:
+    def ask(self, at: float, *steps: tuple[str, dict[str, Any]], ahead: float = 0) -> list[str]:
         """Make requests, one after another, and return the word that says what came of each."""
-        answers = [outcome["json"] for outcome in self.zygote.do(*steps, at=at)]
+        answers = [outcome["json"] for outcome in self.zygote.do(*steps, at=at, ahead=ahead)]
         return [str(answer.get("code", answer.get("status", "session"))) for answer in answers]
 
     def mail_rows(self, email: str) -> list[Any]:

@@ -48,9 +48,11 @@ Tell = Callable[[dict[str, Any]], None]
 
 
 class WallClock:
-    """A clock that all processes see, and that goes when one of them sets it."""
+    """A clock that all processes see, and that goes when one of them sets it. A process may read it wrongly."""
 
     def __init__(self) -> None:
+        #: By how many seconds this process is ahead of the others.
+        self.ahead = 0.0
         self._seconds = mmap.mmap(-1, 8)  # anonymous memory that forked processes share
 
     def set(self, seconds: float) -> None:
@@ -58,7 +60,7 @@ class WallClock:
         self._seconds[:] = struct.pack("d", seconds)
 
     def __call__(self) -> datetime:
-        return START + timedelta(seconds=struct.unpack("d", self._seconds[:])[0])
+        return START + timedelta(seconds=struct.unpack("d", self._seconds[:])[0] + self.ahead)
 
 
 class Fuse:

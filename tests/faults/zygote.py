@@ -64,6 +64,7 @@ class _Handler(socketserver.StreamRequestHandler):
         self.rfile.readline()
         app = self.server.app
         app.clock.set(job["at"])
+        app.clock.ahead = job["ahead"]
         app.fuse.set(job["point"], job["signal"], self._tell)
         if job["bug"] is not None:
             app.plant(job["bug"])
@@ -129,14 +130,18 @@ class Zygote:
         point: str | None = None,
         number: int = signal.SIGKILL,
         bug: str | None = None,
+        ahead: float = 0,
     ) -> Child:
-        """Return a child that will do these steps at a time, and be sent a signal at a point."""
-        job = {"steps": steps, "at": at, "point": point, "signal": int(number), "bug": bug}
+        """Return a child that will do these steps at a time, and be sent a signal at a point.
+
+        Its own clock is ``ahead`` by so many seconds.
+        """
+        job = {"steps": steps, "at": at, "point": point, "signal": int(number), "bug": bug, "ahead": ahead}
         return Child(self._port, job)
 
-    def do(self, *steps: tuple[str, dict[str, Any]], at: float) -> list[dict[str, Any]]:
+    def do(self, *steps: tuple[str, dict[str, Any]], at: float, ahead: float = 0) -> list[dict[str, Any]]:
         """Let a child do these steps, which must end well, and return the outcome of each."""
-        *outcomes, last = self.fork(*steps, at=at).messages()
+        *outcomes, last = self.fork(*steps, at=at, ahead=ahead).messages()
         assert last == {"exit": 0}, f"{[*outcomes, last]}\n{self.log.read_text()[-4000:]}"
         return outcomes
 
