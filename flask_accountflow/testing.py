@@ -49,7 +49,13 @@ EMAIL = "user@example.com"
 PASSWORD = "correct horse battery staple"
 
 #: What :func:`assert_indistinguishable` can ask for, and the endpoint that is asked.
-ACTIONS: Mapping[str, str] = {"signup": "signup", "resend": "resend", "reset": "reset_request", "login": "login"}
+ACTIONS: Mapping[str, str] = {
+    "signup": "signup",
+    "resend": "resend",
+    "reset": "reset_request",
+    "login": "login",
+    "email change": "email_change",
+}
 
 
 class Clock:
@@ -151,7 +157,9 @@ def assert_indistinguishable(
     verified, unverified, disabled, without a password, or with a hash of an older cost: with equal status, headers,
     cookies and body, by the same SQL with as many commits (``END``), and by as many rounds of bcrypt. So it must be on
     the page that a browser is sent on to, too, for sign-up and login after one another, while no mail can be sent, and,
-    where logins are limited, over the limit. Only the ``INSERT`` of a new account may be more.
+    where logins are limited, over the limit; and to somebody who is logged in and asks for such an address instead of
+    his own. Only a sign-up may differ, by one statement: an ``INSERT`` where the account is new, else one that changes
+    nothing.
 
     A client stands for its app and lends its ``environ_base``. ``fields`` are what the app's own sign-up form
     asks for, and perhaps a ``password`` for its policy. What two answers for unknown addresses differ in, word for
@@ -234,7 +242,9 @@ def _send(client: FlaskClient, action: str, data: Mapping[str, Any], format: str
     if format == "json":
         return client.post(address, json=dict(data), headers=_ACCEPT[format])
     page = client.get(address, headers=_ACCEPT[format])
-    found = (form for form in _Forms(page.text).found if form.leads_to in {"", address} and "email" in form.values)
+    # What identifies the form; the app may draw some of its own fields by scripts.
+    name = next(name for name in data if "email" in name)
+    found = (form for form in _Forms(page.text).found if form.leads_to in {"", address} and name in form.values)
     form = next(found, None)
     if form is None:
         raise AssertionError(f"There is no form with an email on {address}; the page was {_said(page)}")
@@ -310,6 +320,8 @@ class _Scenario:
     statuses: frozenset[int] = frozenset({200, 201, 202, 302, 303})
     breaks_mail: bool = False
     is_throttled: bool = False
+    #: Whether it takes somebody who is logged in.
+    needs_login: bool = False
 
 
 _REFUSED = frozenset({401, 422})
@@ -323,6 +335,8 @@ _SCENARIOS = (
     _Scenario("resend without a mail server", ("resend",), breaks_mail=True),
     _Scenario("reset without a mail server", ("reset",), breaks_mail=True),
     _Scenario("login over the limit", ("login",), _REFUSED | {429}, is_throttled=True),
+    _Scenario("email change", ("email change",), needs_login=True),
+    _Scenario("email change without a mail server", ("email change",), breaks_mail=True, needs_login=True),
 )
 
 
@@ -394,7 +408,9 @@ class _Probe:
         self._own_password, self._wrong_password = f"{self._password}1", f"{self._password}2"
         with _inside(self._app) as tools:
             quoted = tools.store.units.connection().dialect.identifier_preparer.format_table(tools.store.tables.user)
-        self._new_account = f"INSERT INTO {quoted} "
+        # A sign-up inserts an account, or does something that takes about as long, and touches no row.
+        self._steps_of_signup = (f"INSERT INTO {quoted} ", f"DELETE FROM {quoted} WHERE ")
+        self._askers: list[str] = []
 
     def run(self, actions: tuple[str, ...]) -> None:
         """Raise :exc:`AssertionError` for the first scenario in which the answers differ."""
@@ -421,7 +437,8 @@ class _Probe:
             kinds = self._make_accounts(emails, format)
             return {kind: self._trace(scenario, format, kind, emails[kind]) for kind in (_UNKNOWN, *kinds, _TWIN)}
         finally:
-            self._remove(emails.values())
+            self._remove([*emails.values(), *self._askers])
+            self._askers.clear()
 
     def _make_accounts(self, emails: Mapping[str, str], format: str) -> tuple[str, ...]:
         """Return the kinds that there are: there is no older hash than one of the least cost."""
@@ -473,28 +490,43 @@ class _Probe:
     def _typed(self, action: str, email: str, password: str) -> Mapping[str, Any]:
         if action == "signup":
             return {**self._fields, "email": email, "password": password}
+        if action == "email change":
+            return {"new_email": email, "current_password": self._own_password}
         return {"email": email, "password": password} if action == "login" else {"email": email}
 
     def _trace(self, scenario: _Scenario, format: str, kind: str, email: str) -> _Trace:
         """Ask, and return what was seen."""
         if scenario.is_throttled:
             self._use_up(email)
+        client = self._asker(format) if scenario.needs_login else self._client(format)
         trace: _Trace = {}
         transport = _Nowhere(ConnectionError("no mail server") if scenario.breaks_mail else None)
         with _around_transport(self._app, lambda inner: transport), _Watch(self._app) as watch:
-            for title, answer in self._answers(scenario, format, email):
+            for title, answer in self._answers(client, scenario, format, email):
                 if kind == _UNKNOWN and not trace and answer.status_code not in scenario.statuses:
                     raise AssertionError(f"{scenario.name} ({format}): {_said(answer)}. {_ADVICE}.")
                 trace.update((f"{name} of {title}", self._plain(lines)) for name, lines in self._parts(answer))
                 answer.close()
         statements = watch.statements
-        if kind in {_UNKNOWN, _TWIN} and "signup" in scenario.actions:
-            statements = _without_first(statements, self._new_account)
+        if "signup" in scenario.actions:
+            statements = _without_first(statements, self._steps_of_signup)
         return {**trace, "the SQL": self._plain(statements), "the hashing": f"{watch.rounds} rounds of bcrypt"}
 
-    def _answers(self, scenario: _Scenario, format: str, email: str) -> Iterator[tuple[str, TestResponse]]:
-        """Yield each answer and each page that one leads to, with its name."""
+    def _asker(self, format: str) -> FlaskClient:
+        """Return a client that has logged in, with an account of its own."""
+        email = f"a{secrets.token_hex(8)}@{secrets.token_hex(4)}.example.com"
+        self._askers.append(email)
+        make_user(self._app, email, self._own_password)
         client = self._client(format)
+        answer = _send(client, "login", {"email": email, "password": self._own_password}, format)
+        if format == "json" and answer.status_code == 200:
+            client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {answer.get_json()['access_token']}"
+        return client
+
+    def _answers(
+        self, client: FlaskClient, scenario: _Scenario, format: str, email: str
+    ) -> Iterator[tuple[str, TestResponse]]:
+        """Yield each answer and each page that one leads to, with its name."""
         password = self._wrong_password if scenario.actions == ("login",) else self._password
         for action in scenario.actions:
             answer = _send(client, action, self._typed(action, email, password), format)
@@ -560,8 +592,8 @@ def _delete_account(tools: Services, email: str) -> None:
             tools.unit(lambda: execute(sa.delete(tables.user).where(tables.user_key == account.id)))
 
 
-def _without_first(statements: list[str], begin: str) -> list[str]:
-    found = next((number for number, one in enumerate(statements) if one.startswith(begin)), None)
+def _without_first(statements: list[str], begins: tuple[str, ...]) -> list[str]:
+    found = next((number for number, one in enumerate(statements) if one.startswith(begins)), None)
     return statements if found is None else statements[:found] + statements[found + 1 :]
 
 
