@@ -4,6 +4,8 @@ PYTHON ?= python3
 PORT ?= 5000
 VENV ?= .venv
 ARGS ?=
+# The Nu HTML Checker, as it is on npm.
+VNU = 26.9.27
 
 # uv must use the interpreters of this machine instead of downloading some.
 export UV_PYTHON_DOWNLOADS = never
@@ -14,7 +16,7 @@ first = $$(for minor in $(1); do if python3.$$minor -c '' 2>/dev/null; then echo
 NEWEST = $(call first,14 13 12 11 10)
 OLDEST = $(call first,10 11 12 13 14)
 
-.PHONY: demo test test-all attacks faults failpoints broken timing clean
+.PHONY: demo test test-all attacks faults failpoints broken timing checker contact-sheet clean
 
 demo: $(VENV)/demo.installed ## Serve the example app at http://127.0.0.1:$(PORT)
 	FLASK_DEBUG=1 $(VENV)/bin/flask --app example_app db upgrade
@@ -41,6 +43,11 @@ broken: $(VENV)/test.installed ## Break the package on purpose, and see each bre
 timing: $(VENV)/test.installed ## Measure whether the time of an answer tells who has an account: from half a minute on
 	$(VENV)/bin/python tests/timing/run.py $(ARGS)
 
+checker: $(VENV)/vnu-$(VNU).installed ## Fetch the checker that the tests of the pages ask, by npm; it needs Java
+
+contact-sheet: $(VENV)/test.installed ## Take a picture of every page and every mail, with Chromium
+	$(VENV)/bin/python tools/contact_sheet.py docs/_static/contact-sheet.png
+
 clean: ## Remove what the other targets made
 	rm -rf $(VENV) .tox .coverage .coverage.* build dist docs/_build *.egg-info
 
@@ -53,6 +60,11 @@ $(VENV)/demo.installed: $(VENV)/bin/python setup.cfg pyproject.toml
 
 $(VENV)/test.installed: $(VENV)/bin/python setup.cfg pyproject.toml
 	$(VENV)/bin/python -m pip install --quiet --editable ".[test]"
+	touch $@
+
+$(VENV)/vnu-$(VNU).installed: | $(VENV)/bin/python
+	cd $(VENV) && archive=$$(npm pack --silent vnu-jar@$(VNU)) && \
+		tar -xzf "$$archive" --strip-components=3 package/build/dist/vnu.jar && rm "$$archive"
 	touch $@
 
 $(VENV)/tox.installed: $(VENV)/bin/python tox.ini
