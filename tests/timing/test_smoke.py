@@ -210,15 +210,16 @@ def test_the_command_makes_the_runs_that_it_is_told_to(
     monkeypatch.setattr(timing, "decide", lambda plan, tell: (plans.append(plan), (next(verdicts), []))[1])
 
     layer_b = timing.main(["--layer", "B", "--endpoint", "login", "signup", "--seed", "5"])
-    layer_a = timing.main(["--endpoint", "reset", "login", "--format", "html", "--blocks", "9", "--mails"])
+    layer_a = timing.main(["--endpoint", "reset", "signup", "--format", "html", "--blocks", "9", "--mails"])
 
     assert (layer_b, layer_a) == (3, 1)
     assert [(plan.endpoint, plan.format, plan.blocks, plan.margin.share) for plan in plans] == [
         ("login", "json", 200, 0.03),
         ("signup", "json", 200, 0.03),
         ("reset", "html", 9, None),
-        ("login", "html", 9, None),
+        ("signup", "html", 9, None),
     ]
+    assert [plan.margin.once for plan in plans] == [None, None, None, 500_000]
     assert [(plan.conditions.rounds, plan.conditions.older, plan.conditions.mails) for plan in plans] == [
         *[(12, 10, False)] * 2,
         *[(4, None, True)] * 2,

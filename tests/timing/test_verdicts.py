@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 from timing.verdicts import AGAIN, FAIL, INCONCLUSIVE, LEAK, PASS, UNKNOWN, VOID, Block, Findings, Margin, Pair
@@ -73,6 +74,18 @@ def test_a_difference_that_is_sure_but_small_passes() -> None:
     [pair] = [pair for pair in findings.pairs if (pair.one, pair.other) == (UNKNOWN, "verified")]
     assert pair.all.chance < 1e-10
     assert findings.verdict == PASS
+
+
+def test_an_address_that_is_asked_once_may_differ_by_more() -> None:
+    """Where an unknown address is asked only once it may be further from the others, which may not differ more."""
+    once = replace(PATHS, once=0.5 * MS)
+    others = {kind: 0.0 if kind in {UNKNOWN, AGAIN} else 0.35 for kind in USUAL}
+
+    found = [Findings.of(_blocks(800, 1, {**others, LEAK: 1.0, **more}), once, 1) for more in ({}, {"verified": 0.0})]
+
+    assert [findings.verdict for findings in found] == [PASS, FAIL]
+    failed = {frozenset((pair.one, pair.other)) for pair in found[1].pairs if found[1].verdict_of(pair) == FAIL}
+    assert failed == {frozenset(("verified", "pending"))}
 
 
 def test_few_blocks_are_inconclusive_or_void() -> None:

@@ -33,6 +33,9 @@ class Margin:
     #: In nanoseconds; or as a share of the median.
     shift: float | None = None
     share: float | None = None
+    #: In nanoseconds, how far an unknown address may be from others where asking makes it known, so that it can be
+    #: asked once; None: as far as all others.
+    once: float | None = None
     #: How far the AUC may be from one half, where that counts.
     auc: float | None = None
     #: Whether anything that does not fail passes, as in the short run.
@@ -147,7 +150,13 @@ class Findings:
 
     def verdict_of(self, pair: Pair) -> str:
         """Return the verdict of one pair."""
-        return pair.verdict(self.margin, self.allowed)
+        return pair.verdict(self.margin_of(pair), self.allowed)
+
+    def margin_of(self, pair: Pair) -> float:
+        """Return by how much one pair may differ, in nanoseconds."""
+        kinds = {pair.one, pair.other}
+        is_asked_once = UNKNOWN in kinds and not kinds & {AGAIN, LEAK}
+        return self.allowed.once if self.allowed.once is not None and is_asked_once else self.margin
 
     @property
     def fault(self) -> str | None:
