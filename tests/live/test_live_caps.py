@@ -94,7 +94,7 @@ def test_SUP_15_the_fourth_in_an_hour_is_silent(live: AppServer, live_engine: sa
         answers.append(program.request_reset(email=email))
         later(live_engine, 61)
     capped = rows_of(live_engine, email, "reset")
-    wait_until(lambda: len(live.mail.mails(email, "/auth/password-reset/")) == 3, "three mails arrive")
+    wait_until(lambda: len(_reset_links(live, email)) == 3, "three mails arrive")
 
     assert program.reset(live.mail.link(email, "password-reset").removeprefix(live.base_url)).status_code == 200
     program.request_reset(email=email)
@@ -102,4 +102,10 @@ def test_SUP_15_the_fourth_in_an_hour_is_silent(live: AppServer, live_engine: sa
     assert len({(answer.status_code, answer.data) for answer in answers}) == 1
     assert capped == {None: 3, "capped": 2}
     assert rows_of(live_engine, email, "reset") == {None: 4, "capped": 2}
-    wait_until(lambda: len(live.mail.mails(email, "/auth/password-reset/")) == 4, "one more mail arrives")
+    wait_until(lambda: len(_reset_links(live, email)) == 4, "one more mail arrives")
+
+
+def _reset_links(live: AppServer, email: str) -> set[str]:
+    """Return the links that set a password; the notice of a new one leads to the page that asks for another."""
+    found = {link for mail in live.mail.mails(email) for link in mail.links if "/auth/password-reset/" in link}
+    return {link for link in found if not link.endswith("/request")}
