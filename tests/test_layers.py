@@ -52,7 +52,7 @@ NEIGHBOURS: Mapping[str, set[str]] = {
     "flows.signup": {"flows.verify"},
     "flows.login": {"flows.verify"},
     "flows.reset": {"flows.verify"},
-    "flows.change_password": {"flows.fresh"},
+    "flows.change_password": {"flows.fresh", "flows.reset"},
     "flows.change_email": {"flows.fresh", "flows.verify", "flows.reset", "flows.me"},
     "flows.admin": {"flows.verify", "flows.reset", "flows.me"},
     "services": {"engines"},

@@ -6,10 +6,9 @@ from ..errors import FieldFault, Refusal
 from ..flow import Outcome, Services, SignIn
 from ..forms import PasswordChangeForm, refused
 from ..messages import noted
-from ..redeem import address_of
 from ..store.accounts import Account
-from ..store.outbox import Draft
 from .fresh import prove, renew_login
+from .reset import tell_owner
 
 
 def run(services: Services, form: PasswordChangeForm) -> Outcome:
@@ -34,13 +33,5 @@ def _change(services: Services, account: Account, password_hash: str) -> SignIn:
         raise Refusal("authentication_required")
     sign_in = renew_login(services, changed)
     services.announce("password_changed", user_id=str(changed.id))
-    services.notify(
-        Draft(
-            address_of(changed),
-            changed,
-            "password_changed",
-            locale=services.locale_of(changed),
-            context={**services.mail_context(), "how": "settings"},
-        )
-    )
+    tell_owner(services, changed, "settings")
     return sign_in

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from ..errors import Refusal
 from ..flow import Contract, Outcome, Services, SignIn, refusals
@@ -127,17 +127,16 @@ def _redeem(
     if not account.email_verified:
         services.announce("email_verified", user_id=str(changed.id))
     services.announce("password_reset", user_id=str(changed.id))
-    services.notify(
-        Draft(
-            address_of(changed),
-            changed,
-            "password_changed",
-            locale=services.locale_of(changed),
-            context={**services.mail_context(), "how": "reset"},
-        )
-    )
+    tell_owner(services, changed, "reset")
     sign_in = services.open_login(changed, remember=services.settings.remember_default) if logs_in else None
     return changed, sign_in
+
+
+def tell_owner(services: Services, account: Account, how: Literal["reset", "settings"]) -> None:
+    """Queue the notice of a new password, with how it was set."""
+    context = {**services.mail_context(), "how": how}
+    draft = Draft(address_of(account), account, "password_changed", locale=services.locale_of(account), context=context)
+    services.notify(draft)
 
 
 def _logs_in(services: Services) -> bool:

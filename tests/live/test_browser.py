@@ -112,6 +112,7 @@ class Window:
     def sees(self, heading: str) -> None:
         """Check that this is the page with that heading, that it fits into the window, and take a picture."""
         playwright.expect(self.page.get_by_role("heading", level=1)).to_have_text(heading)
+        self.page.wait_for_load_state("load")  # with its style sheet, which says how wide it is
         assert self.page.evaluate("document.documentElement.scrollWidth") <= self._look.width
         folder = os.environ.get("ACCOUNTFLOW_TEST_SCREENSHOTS")
         if folder:
