@@ -17,6 +17,7 @@ from flask_accountflow import events
 
 NAMES = ["user_signed_up", "email_verified", "logged_in", "login_failed", "logged_out", "password_reset"]
 NAMES += ["sessions_revoked", "refresh_reused", "mail_queued", "mail_sent", "mail_failed"]
+NAMES += ["password_changed", "email_change_requested", "email_changed", "email_reverted"]
 SENDER = object()
 
 
@@ -45,6 +46,11 @@ def audit(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
 
 def lines(audit: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in audit.records if record.name == "accountflow.audit"]
+
+
+def test_every_signal_is_tried() -> None:
+    """The tests below know every signal that there is."""
+    assert set(NAMES) == set(events._signals)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -24,6 +24,8 @@ ROUTES = [
     "/auth/password-reset/request",
     "/auth/password-reset/confirm",
     "/auth/password-reset/x",
+    "/auth/email/confirm/x",
+    "/auth/email/revert/x",
 ]
 
 BODIES: dict[str, bytes] = {
@@ -267,7 +269,8 @@ PATHS = [
 @pytest.mark.parametrize("path", PATHS, ids=range(len(PATHS)))
 def test_INP_12_no_path_leads_anywhere_else(site: Site, path: str) -> None:
     """Whatever follows a route in the address, it is refused, finds no file, and breaks nothing."""
-    for base in ("/auth/verify/", "/auth/password-reset/", "/auth/sessions/", "/auth/static/", "/static/"):
+    bases = ("verify/", "password-reset/", "email/confirm/", "email/revert/", "sessions/", "static/")
+    for base in (*(f"/auth/{one}" for one in bases), "/static/"):
         for method in ("GET", "POST", "DELETE"):
             answer = Program(site).ask(method, base + path, b"", {"Accept": JSON})
             assert 300 <= answer.status < 500, base

@@ -13,6 +13,8 @@ from answers import FORM, PRODUCTION, rows
 from described import Described
 from support import OTHER_PASSWORD, PASSWORD, Person, Program, Site, forms_of
 
+from flask_accountflow.flows import ACTIONS
+
 EMAIL, ADMIN, NEW, LOST = "vic@example.com", "root@example.com", "ada@example.com", "otto@example.com"
 
 #: What somebody types into any field, by what it is meant to break. None of it is an address.
@@ -130,17 +132,11 @@ def test_INP_05_INP_10_INP_11_no_text_from_a_program_is_a_fault(still: Site) -> 
     _untouched(still)
 
 
-PAGES = (
-    "/login",
-    "/login/fresh",
-    "/signup",
-    "/signup/sent",
-    "/verify/resend",
-    "/verify/a.b.c",
-    "/password-reset/request",
-    "/password-reset/a.b.c",
-    "/logout",
-    "/me",
+#: Every page that GET shows, with what is no token where one belongs.
+PAGES = tuple(
+    re.sub(r"<\w+:token>", "a.b.c", action.rule)
+    for action in ACTIONS
+    if action.page is not None and "html" in action.formats
 )
 
 
@@ -192,6 +188,7 @@ def test_INP_05_INP_10_INP_11_no_text_in_a_form_is_a_fault(still: Site) -> None:
                 assert answer.status_code != 403 or name == "csrf_token", (path, name, text[:20])
 
     assert {name for _, name in seen} >= {"email", "password", "next", "name", "csrf_token", "remember", "discard"}
+    assert {name for _, name in seen} >= {"new_email", "current_password", "new_password"}
     _untouched(still)
 
 
@@ -343,7 +340,19 @@ PATHS = (
 
 
 @pytest.mark.parametrize(
-    "route", ["/verify", "/activate", "/password-reset", "/sessions", "/static", "/sessions/x/end", ""], ids=str
+    "route",
+    [
+        "/verify",
+        "/activate",
+        "/password-reset",
+        "/email/confirm",
+        "/email/revert",
+        "/sessions",
+        "/static",
+        "/sessions/x/end",
+        "",
+    ],
+    ids=str,
 )
 def test_INP_12_no_path_is_a_fault(make_site: Callable[..., Site], route: str) -> None:
     """Whatever stands in a path where a token belongs, it is refused in a moment, leads nowhere and changes nothing."""
