@@ -392,6 +392,8 @@ class TestStoreDown:
             throttle.reserve(login="vic@example.com").succeed()
             throttle.reserve(login_ip="203.0.113.9").give_back()
 
+        assert passed(throttle, 20, login="vic@example.com") == 1
+
     @pytest.mark.parametrize("uri", ["nonsense://127.0.0.1", "nonsense"])
     def test_RAT_10_a_store_that_cannot_exist_is_down(
         self, uri: str, clock: Clock, caplog: pytest.LogCaptureFixture
