@@ -12,6 +12,7 @@ from typing import Any, cast
 from flask import Flask, Response, after_this_request, current_app, has_request_context, request, session
 from werkzeug.local import LocalProxy
 
+from .access_tokens import AccessClaims
 from .errors import InvalidToken
 from .flow import Services, SignIn
 from .redeem import address_of
@@ -34,6 +35,7 @@ ASKED = "_accountflow_asked"
 DONE = "_accountflow_done"
 
 _CACHE = "accountflow.current"
+_CLAIMS = "accountflow.claims"
 
 #: ``last_seen_at`` is written when it is older than this, in seconds, or than a tenth of the idle limit.
 _TOUCH_AFTER = 300
@@ -104,14 +106,22 @@ def shown_login() -> tuple[str, uuid.UUID, str | None] | None:
     """
     token = bearer_token()
     if token is not None:
-        tools = services()
-        try:
-            claims = tools.access_tokens.read(token, tools.clock())
-        except InvalidToken:
-            return None
-        return API, claims.session_id, claims.user_id
+        claims = _claims(token)
+        return None if claims is None else (API, claims.session_id, claims.user_id)
     login_id = _cookie_login()
     return None if login_id is None else (BROWSER, login_id, None)
+
+
+def _claims(token: str) -> AccessClaims | None:
+    """Return what a bearer token says, read once: to check a signature is a tenth of a small request."""
+    environ = request.environ
+    if _CLAIMS not in environ:
+        tools = services()
+        try:
+            environ[_CLAIMS] = tools.access_tokens.read(token, tools.clock())
+        except InvalidToken:
+            environ[_CLAIMS] = None
+    return cast("AccessClaims | None", environ[_CLAIMS])
 
 
 def _cookie_login() -> uuid.UUID | None:

@@ -129,9 +129,9 @@ def _create(
 
     def hook(user: Any) -> None:
         session = store.units.session()
-        before = session.get_nested_transaction()
+        before = session.get_nested_transaction() or session.get_transaction()
         services.on_signup(user, form)
-        if session.get_nested_transaction() is not before:
+        if (session.get_nested_transaction() or session.get_transaction()) is not before:
             raise HookCommitted
 
     account = store.accounts.create(form.email.address, services.clock(), values=values, hook=hook)

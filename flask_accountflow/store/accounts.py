@@ -143,7 +143,7 @@ class Accounts:
             token.c.expires_at > sa.bindparam("now"),
             # A link that never arrived is none: the caps must not keep its owner from another.
             ~sa.exists().where(
-                tables.mail.c.user_id == self._columns.key,
+                tables.mail.c.user_id == token.c.user_id,
                 tables.mail.c.token_id == token.c.id,
                 tables.mail.c.state == FAILED,
             ),
@@ -155,6 +155,7 @@ class Accounts:
         self._change = sa.update(tables.user).where(
             self._columns.key == sa.bindparam("af_account"), column["stamp"] == sa.bindparam("af_stamp")
         )
+        self._changes: dict[frozenset[str], sa.Update] = {}
 
     def _login_statement(self, token: sa.Table, by_key: sa.ColumnElement[bool]) -> sa.Select[Any]:
         other = token.alias()  # a name of its own, or SQLAlchemy would take it for the outer one
@@ -282,9 +283,19 @@ class Accounts:
         return self._write(account, values)
 
     def _write(self, account: Account, values: Mapping[str, Any]) -> bool:
-        by_column = {self._mapper.columns[name]: value for name, value in values.items()}
-        known = {"af_account": account.id, "af_stamp": account.stamp}
-        return self._units.changed(self._change.values(by_column), known)
+        expressions = {name for name, value in values.items() if isinstance(value, sa.ClauseElement)}
+        statement = self._change_of(frozenset(values) - expressions)
+        if expressions:
+            statement = statement.values({self._mapper.columns[name]: values[name] for name in expressions})
+        given = {f"af_to_{name}": value for name, value in values.items() if name not in expressions}
+        return self._units.changed(statement, {"af_account": account.id, "af_stamp": account.stamp, **given})
+
+    def _change_of(self, names: frozenset[str]) -> sa.Update:
+        """Return the statement that writes these columns, made once: each flow writes its own few."""
+        if names not in self._changes:
+            given: dict[Any, Any] = {self._mapper.columns[name]: sa.bindparam(f"af_to_{name}") for name in names}
+            self._changes[names] = self._change.values(given)
+        return self._changes[names]
 
     def typed(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return the values that JSON kept as the columns of these names want them."""

@@ -40,10 +40,10 @@ def publish(response: Response) -> Response:
 def protect(response: Response, settings: Settings) -> Response:
     """Add what keeps an answer private, unless it was published, and a page safe; what the host has set stays."""
     headers = response.headers
-    response.vary.add("Accept")
-    if not response.cache_control.public:
+    is_public = response.cache_control.public
+    response.vary.update(("Accept",) if is_public else ("Accept", "Cookie"))
+    if not is_public:
         headers["Cache-Control"] = "no-store"
-        response.vary.add("Cookie")
     headers.setdefault("X-Content-Type-Options", "nosniff")
     if settings.hsts and request.is_secure:
         headers.setdefault("Strict-Transport-Security", _HSTS)

@@ -19,11 +19,10 @@ def check_origin(settings: Settings) -> None:
 
     Fetch Metadata first, then ``Origin``; a client that sends neither is no browser that can be abused.
     """
-    origin = request.headers.get("Origin", "").lower()
-    trusted = own_origins(settings)
-    if origin in trusted or origin == request.host_url.rstrip("/").lower():
+    origin, site = request.headers.get("Origin", "").lower(), request.headers.get("Sec-Fetch-Site")
+    if origin in {"", "null"} and site != "cross-site":
         return
-    if request.headers.get("Sec-Fetch-Site") == "cross-site" or origin not in {"", "null"}:
+    if origin not in own_origins(settings) and origin != request.host_url.rstrip("/").lower():
         raise Refusal("cross_origin_blocked")
 
 

@@ -171,9 +171,13 @@ def _field(fault: FieldFault, language: Language) -> dict[str, Any]:
 
 
 def _json(data: Mapping[str, Any], status: int, mimetype: str = "application/json") -> Response:
-    return Response(json.dumps(data, default=_moment), status, mimetype=mimetype)
+    return Response(_ENCODER.encode(data), status, mimetype=mimetype)
 
 
 def _moment(value: datetime) -> str:
     """Return a moment as RFC 3339 says, in UTC."""
     return value.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+# json.dumps() makes one for each answer.
+_ENCODER = json.JSONEncoder(default=_moment)
