@@ -104,7 +104,7 @@ class _Publisher:
         self._celery = celery
         self._task = task
 
-    def deliver_due(self, *, stop: threading.Event) -> int:
+    def deliver_due(self, *, stop: threading.Event, keep: bool = False) -> int:
         """Publish one message, however many mails are due, and return how many were published. Never raises."""
         try:
             # Not one of Celery's pool, whose time-outs are the app's.
@@ -115,6 +115,9 @@ class _Publisher:
             _log.warning("%s", line("mail_kick_failed", reason=type(error.__cause__ or error).__name__))
             return 0
         return 1
+
+    def rest(self) -> None:
+        """Do nothing: nothing is kept."""
 
     def pause(self, longest: float) -> float:
         """Return ``longest``: what falls due later is found by the sweep."""

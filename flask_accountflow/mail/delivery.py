@@ -76,35 +76,56 @@ class Deliverer:
         # By process id: a forked child must not send what its parent has claimed. setdefault() needs no lock,
         # which a thread of the parent might have held.
         self._hands: dict[int, _Hand] = {}
+        self._kept = threading.local()
 
-    def deliver_due(self, limit: int | None = None, stop: threading.Event | None = None) -> int:
-        """Deliver until nothing is due, and return how many mails were handled.
+    def deliver_due(self, limit: int | None = None, stop: threading.Event | None = None, *, keep: bool = False) -> int:
+        """Deliver what is due, and return how many mails were handled.
 
         Ends early when ``limit`` mails were handled, when ``stop`` is set (the mail in hand is
-        finished, the others are given back), and when the server cannot be reached.
+        finished, the others are given back), and when the server cannot be reached. ``keep`` leaves the
+        connection open for the next call of this thread, or until :meth:`rest`.
         """
         halt = stop if stop is not None else threading.Event()
         hand = self._hands.setdefault(os.getpid(), _Hand(self._queue, self._clock))
         handled, later = 0, None
         try:
-            with _Wire(self._transport, self._deadline) as wire:
-                while not halt.is_set() and (limit is None or handled < limit):
-                    mail = hand.take(_BATCH if limit is None else min(_BATCH, limit - handled))
-                    if mail is None:
-                        break
-                    try:
-                        fault = self._deliver(wire, mail)
-                    except _Ending:  # pragma: no cover - only seen by a process that ends, and not in each of its ends
-                        hand.put_back(mail)
-                        break
-                    handled += 1
-                    if isinstance(fault, Unreachable):
-                        later = self._clock() + timedelta(seconds=_BACKOFF[0])
-                        break
+            while not halt.is_set() and (limit is None or handled < limit):
+                batch = _BATCH if limit is None else min(_BATCH, limit - handled)
+                # What is committed from now on has a kick of its own: after a claim that found fewer mails than it
+                # could take there is no need to look again.
+                mail = hand.take(batch, anew=not handled)
+                if mail is None:
+                    break
+                try:
+                    fault = self._deliver(self._wire(), mail)
+                except _Ending:  # pragma: no cover - only seen by a process that ends, and not in each of its ends
+                    hand.put_back(mail)
+                    break
+                handled += 1
+                if isinstance(fault, Unreachable):
+                    later = self._clock() + timedelta(seconds=_BACKOFF[0])
+                    break
         finally:
+            if not keep:
+                self.rest()
             # Those were not tried: their own count of attempts has not begun.
             hand.give_back(later)
         return handled
+
+    def rest(self) -> None:
+        """Close the connection that this thread has kept, if any."""
+        if self._has_wire():
+            self._kept.wire.close()
+
+    def _has_wire(self) -> bool:
+        return hasattr(self._kept, "wire")
+
+    def _wire(self) -> _Wire:
+        """Return the connection of this thread, which may have to be opened."""
+        if not self._has_wire():
+            self._kept.wire = _Wire(self._transport, self._deadline)
+        wire: _Wire = self._kept.wire
+        return wire
 
     def send_now(self, template: str, to_addr: str) -> Handover:
         """Send a mail without a link that is in no outbox, and return what came of it."""
@@ -205,22 +226,32 @@ class _Hand:
         self._clock = clock
         self._mails: deque[Waiting] = deque()
         self._claimed_at = clock()
+        self._has_all = False
         self._lock = threading.Lock()
 
-    def take(self, size: int) -> Waiting | None:
-        """Return the next mail, of a new claim of up to ``size`` mails where it must be; None when nothing is due."""
+    def take(self, size: int, *, anew: bool) -> Waiting | None:
+        """Return the next mail, of a new claim of up to ``size`` mails where it must be; None when nothing is due.
+
+        Without ``anew`` nothing is claimed while the last claim was of all that was due.
+        """
         with self._lock:
             self._drop_stale()
-            if not self._mails:
-                self._claimed_at = self._clock()
-                self._mails.extend(self._queue.claim(self._claimed_at, size))
-                self._drop_stale()  # the claim itself may have waited long
+            if not self._mails and (anew or not self._has_all):
+                self._claim(size)
             return self._mails.popleft() if self._mails else None
+
+    def _claim(self, size: int) -> None:
+        self._claimed_at = self._clock()
+        claimed = self._queue.claim(self._claimed_at, size)
+        self._has_all = len(claimed) < size
+        self._mails.extend(claimed)
+        self._drop_stale()  # the claim itself may have waited long
 
     def _drop_stale(self) -> None:
         """Give back what a send that begins now might outlive the lease of. After a clock went back, too."""
         if self._mails and not timedelta(0) <= self._clock() - self._claimed_at < _FRESH:
             self._release(None)
+            self._has_all = False
 
     def put_back(self, mail: Waiting) -> None:  # pragma: no cover - see _Ending
         """Take back a mail that was taken and not begun."""
@@ -257,7 +288,7 @@ class _Wire:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._close()
+        self.close()
 
     def send(self, letter: Letter) -> MailFault | None:
         """Hand a letter over and return why it was not, if it was not."""
@@ -268,7 +299,7 @@ class _Wire:
             return Unreachable(_reason(error))
         fault = self._send(self._connection, letter)
         if isinstance(fault, MailDeferred):
-            self._close()
+            self.close()
         return fault
 
     def _send(self, connection: Connection, letter: Letter) -> MailFault | None:
@@ -289,7 +320,8 @@ class _Wire:
             watchdog.cancel()
         return None
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Close the connection; the next letter opens another."""
         self._connection = None
         try:
             self._stack.close()

@@ -12,6 +12,7 @@ from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import format_datetime
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any, cast
 
@@ -24,7 +25,7 @@ _IN_HEADERS = ("to", "subject", "sender", "sender_name", "message_id", "language
 _ADDRESSES = ("to", "sender", "message_id", "reply_to")
 
 # RFC 5322 section 2.1.1: text of such lines can go out as it is, with its links in one piece.
-_PLAIN = re.compile(rb"[\t\x20-\x7e]{0,998}")
+_PLAIN = re.compile(rb"(?:[\t\x20-\x7e]{0,998}\r\n)*")
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def message_bytes(letter: Letter) -> bytes:
     """
     # Of an id that nobody knows before the mail is there, so no text can hold it.
     boundary = sha256(letter.message_id.encode()).hexdigest()[:24]
-    head = b"".join(SMTP.fold_binary(name, value) for name, value in _head(letter, boundary))
+    head = b"".join(_head(letter, boundary))
     parts = (f"--{boundary}\r\n".encode() + part for part in (_part("plain", letter.text), _part("html", letter.html)))
     return b"\r\n".join([head, *parts, f"--{boundary}--\r\n".encode()])
 
@@ -95,26 +96,47 @@ def render_message(letter: Letter) -> EmailMessage:
     return cast(EmailMessage, message)
 
 
-def _head(letter: Letter, boundary: str) -> Iterator[tuple[str, str]]:
+def _head(letter: Letter, boundary: str) -> Iterator[bytes]:
     """Yield the headers of a message: what may need encoding as what the policy of Python's email makes of it."""
-    made: Callable[[str, Any], str] = SMTP.header_factory
-    yield "From", made("From", Address(letter.sender_name, addr_spec=letter.sender))
-    yield "To", made("To", Address(addr_spec=letter.to))
+    yield _own_mailbox("From", letter.sender, letter.sender_name)
+    yield _mailbox("To", letter.to)
     if letter.reply_to is not None:
-        yield "Reply-To", made("Reply-To", Address(addr_spec=letter.reply_to))
-    yield "Subject", made("Subject", letter.subject)
-    yield "Date", format_datetime(letter.date)
-    yield "Message-ID", f"<{letter.message_id}>"
-    yield from letter.headers()
-    yield "MIME-Version", "1.0"
-    yield "Content-Type", f'multipart/alternative; boundary="{boundary}"'
+        yield _own_mailbox("Reply-To", letter.reply_to)
+    yield _sentence("Subject", letter.subject)
+    rest = [
+        ("Date", format_datetime(letter.date)),
+        ("Message-ID", f"<{letter.message_id}>"),
+        *letter.headers(),
+        ("MIME-Version", "1.0"),
+        ("Content-Type", f'multipart/alternative; boundary="{boundary}"'),
+    ]
+    for name, value in rest:
+        yield SMTP.fold_binary(name, value)
+
+
+def _mailbox(name: str, address: str, display_name: str = "") -> bytes:
+    return _encoded(name, Address(display_name, addr_spec=address))
+
+
+# What a site says in all its mails, of a few kinds and languages, is made once. No recipient is kept.
+_own_mailbox = lru_cache(maxsize=16)(_mailbox)
+
+
+@lru_cache(maxsize=256)
+def _sentence(name: str, value: str) -> bytes:
+    return _encoded(name, value)
+
+
+def _encoded(name: str, value: Any) -> bytes:
+    made: bytes = SMTP.fold_binary(name, SMTP.header_factory(name, value))
+    return made
 
 
 def _part(subtype: str, text: str) -> bytes:
     """Return a part of a message with its headers."""
     lines = text.encode().splitlines()
     body = b"\r\n".join([*lines, b""])
-    is_plain = all(_PLAIN.fullmatch(line) for line in lines)
+    is_plain = _PLAIN.fullmatch(body) is not None
     encoding = "7bit" if is_plain else "quoted-printable"
     head = f'Content-Type: text/{subtype}; charset="utf-8"\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n'
     return head.encode() + (body if is_plain else quopri.encodestring(body))
