@@ -16,7 +16,7 @@ first = $$(for minor in $(1); do if python3.$$minor -c '' 2>/dev/null; then echo
 NEWEST = $(call first,14 13 12 11 10)
 OLDEST = $(call first,10 11 12 13 14)
 
-.PHONY: demo test test-all attacks faults failpoints broken timing checker contact-sheet clean
+.PHONY: demo test test-all attacks faults failpoints broken timing bench bench-full checker contact-sheet clean
 
 demo: $(VENV)/demo.installed ## Serve the example app at http://127.0.0.1:$(PORT)
 	FLASK_DEBUG=1 $(VENV)/bin/flask --app example_app db upgrade
@@ -42,6 +42,12 @@ broken: $(VENV)/test.installed ## Break the package on purpose, and see each bre
 
 timing: $(VENV)/test.installed ## Measure whether the time of an answer tells who has an account: from half a minute on
 	$(VENV)/bin/python tests/timing/run.py $(ARGS)
+
+bench: $(VENV)/test.installed ## Measure this project beside others, each in an environment of its own: some minutes
+	$(VENV)/bin/python -m benchmarks.run $(ARGS)
+
+bench-full: $(VENV)/test.installed ## The same in more rounds, and write the results into the documentation: up to an hour
+	$(VENV)/bin/python -m benchmarks.run --rounds 7 --users 100 --write-docs $(ARGS)
 
 checker: $(VENV)/vnu-$(VNU).installed ## Fetch the checker that the tests of the pages ask, by npm; it needs Java
 

@@ -11,7 +11,7 @@ import ssl
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -238,12 +238,12 @@ def test_the_health_of_the_production_file(production: Production) -> None:
         production.stage.check_health("web", **{":8000": f":{free_port()}"})
 
 
-@pytest.fixture
-def front(production: Production) -> Iterator[Web]:
-    """Nginx before both web servers."""
-    web, folder = Web(free_port()), production.stage.folder
+@contextmanager
+def fronted(webs: Sequence[Web], folder: Path) -> Iterator[Web]:
+    """Yield nginx before web servers, by the file for deployment."""
+    web = Web(free_port())
     conf = (DEPLOY / "nginx.conf").read_text(encoding="utf-8")
-    servers = " ".join(f"server 127.0.0.1:{one.port};" for one in production.webs)
+    servers = " ".join(f"server 127.0.0.1:{one.port};" for one in webs)
     conf = conf.replace("server web:8000;", servers).replace("listen 8080;", f"listen 127.0.0.1:{web.port};")
     # What the image of nginx has around the file.
     paths = " ".join(f"{kind}_temp_path {folder};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
@@ -256,6 +256,13 @@ def front(production: Production) -> Iterator[Web]:
         yield web
     finally:
         nginx.kill()
+
+
+@pytest.fixture
+def front(production: Production) -> Iterator[Web]:
+    """Nginx before both web servers."""
+    with fronted(production.webs, production.stage.folder) as web:
+        yield web
 
 
 def test_the_front_of_the_production_file(production: Production, front: Web) -> None:

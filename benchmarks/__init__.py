@@ -1,0 +1,1 @@
+"""Accounts in Python, side by side: see README.md."""

@@ -1,0 +1,245 @@
+"""Whether logins use all cores and yet leave the other requests alone.
+
+    python -m benchmarks.contention [--gates default 1+2 none] [--clients 32 128] [--seconds 20]
+
+A gate is how many passwords one process hashes at once, and how many requests may wait for that. Under gunicorn with
+two processes of eight threads and bcrypt at cost 12, clients log in without pause; one that is refused with 503 comes
+again after its ``Retry-After`` and up to as long again, or with ``--at-once`` at once. Meanwhile two others ask
+``GET /auth/me`` and the login page, 20 times a second each. All open a connection for each request, as proxies do. Raw
+bcrypt, by one thread for each core, is timed before and after each load.
+
+It passes when 8 clients alone get 0.97 of raw bcrypt, and 32 and 128 clients beside the two others 0.9 of it
+while the 99th percentile of those stays below 10 times what it is without logins.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+from functools import partial
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import bcrypt
+
+from benchmarks.adapters.base import PASSWORD, Call
+from benchmarks.client import LOST, Client
+from benchmarks.example import SYSTEM, Site
+
+# Seconds between two requests of one of the others, and until a load is even.
+_PAUSE, _WARM_UP = 0.05, 3.0
+
+_ROUNDS = 12
+
+
+class Seen(NamedTuple):
+    """One answer: when it came by a clock that all processes share, how long it took, and its status."""
+
+    at: float
+    seconds: float
+    status: int
+
+
+def raw(seconds: float) -> float:
+    """Return how many passwords all cores check in a second, by a thread for each."""
+    stored = bcrypt.hashpw(b"password", bcrypt.gensalt(_ROUNDS))
+    rates: list[float] = []
+
+    def check() -> None:
+        started, count = time.perf_counter(), 0
+        while time.perf_counter() - started < seconds:
+            bcrypt.checkpw(b"password", stored)
+            count += 1
+        rates.append(count / (time.perf_counter() - started))
+
+    together([check] * cores())
+    return sum(rates)
+
+
+def cores() -> int:
+    """Return how many cores there are for us."""
+    return len(os.sched_getaffinity(0))
+
+
+def together(tasks: Sequence[Callable[[], None]]) -> None:
+    """Run all of them at once, each in a thread, until they are done."""
+    threads = [threading.Thread(target=task) for task in tasks]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def ask(port: int, call: Call) -> tuple[Seen, float]:
+    """Send a call by a connection of its own, and return also how many seconds it is to wait for the next try.
+
+    No answer, which :class:`.Client` waits a minute for, is status 0.
+    """
+    started, answer = time.monotonic(), LOST
+    with suppress(OSError), Client(port) as client:
+        answer = client.send(replace(call, headers={**call.headers, "Connection": "close"}))
+    ended = time.monotonic()
+    return Seen(ended, ended - started, answer.status), float(answer.headers.get("retry-after", 0))
+
+
+def _log_in(port: int, emails: Sequence[str], patient: bool, stop: threading.Event, seen: list[Seen]) -> None:
+    def client(email: str) -> None:
+        call = SYSTEM.login(email, PASSWORD)
+        while not stop.is_set():
+            answer, wait = ask(port, call)
+            seen.append(answer)
+            if wait and patient:
+                stop.wait(wait * random.uniform(1, 2))
+
+    together([partial(client, email) for email in emails])
+
+
+def _ping(port: int, call: Call, stop: threading.Event, seen: list[Seen]) -> None:
+    while not stop.wait(_PAUSE):
+        seen.append(ask(port, call)[0])
+
+
+def _process(line: Connection, task: Callable[..., None], *args: Any) -> None:
+    stop, seen = threading.Event(), list[Seen]()
+    thread = threading.Thread(target=task, args=(*args, stop, seen))
+    thread.start()
+    line.recv()
+    stop.set()
+    thread.join()
+    line.send(seen)
+
+
+@contextmanager
+def running(task: Callable[..., None], *args: Any) -> Iterator[list[Seen]]:
+    """Run a task in a process of its own; at the end what it has seen is in the list."""
+    context, seen = get_context("spawn"), list[Seen]()
+    line, theirs = context.Pipe()
+    process = context.Process(target=_process, args=(theirs, task, *args), daemon=True)
+    process.start()
+    try:
+        yield seen
+        line.send(None)
+        seen += line.recv()
+    finally:
+        process.join(60)
+        process.kill()
+
+
+class Load(NamedTuple):
+    """What came of one load: logins in a second, statuses, and the latencies of each of the others."""
+
+    rate: float
+    statuses: Counter[int]
+    others: Sequence[Sequence[float]]
+
+
+def load(port: int, emails: Sequence[str], seconds: float, others: Sequence[Call], patient: bool = True) -> Load:
+    """Let somebody log in for each address, and the others ask beside them; the time of the warm-up does not count."""
+    with ExitStack() as stack:
+        logins = stack.enter_context(running(_log_in, port, emails, patient))
+        pings = [stack.enter_context(running(_ping, port, call)) for call in others]
+        time.sleep(_WARM_UP)
+        begin = time.monotonic()
+        time.sleep(seconds)
+        end = time.monotonic()
+    counted = [one for one in logins if begin <= one.at <= end]
+    times = sorted(one.at for one in counted if one.status == 200)
+    # Between the first and the last: whole logins in the time that they took.
+    rate = (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else 0.0
+    wrong = Counter(one.status for some in pings for one in some if one.status not in {200, 0})
+    assert not wrong, f"the others were answered {dict(wrong)}"
+    # Also those that began before or ended after: what waits behind hashes may wait for all of the time.
+    kept = [[one.seconds for one in some if one.at >= begin and one.at - one.seconds <= end] for some in pings]
+    return Load(rate, Counter(one.status for one in counted), kept)
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """Return the value that this share of them does not exceed, in milliseconds."""
+    return 1000 * sorted(values)[min(len(values) - 1, int(share * len(values)))]
+
+
+def gate(text: str) -> dict[str, Any]:
+    """Return the settings for ``2+1``, for ``none``, which lets everybody in, or for ``default``."""
+    if text == "default":
+        return {}
+    running, _, waiting = "1024+0".partition("+") if text == "none" else text.partition("+")
+    return {"ACCOUNTFLOW_HASH_CONCURRENCY": int(running), "ACCOUNTFLOW_HASH_QUEUE": int(waiting)}
+
+
+class Trial:
+    """One gate, under each load. It prints a line for each."""
+
+    def __init__(self, name: str, port: int, emails: Sequence[str], seconds: float) -> None:
+        self._name, self._port, self._emails, self._seconds = name, port, emails, seconds
+        with Client(port) as client:
+            answer = client.send(SYSTEM.login(emails[0], PASSWORD))
+        if answer.status != 200:
+            raise RuntimeError(f"the first login was answered {answer.status} {answer.body[:500]!r}")
+        login = SYSTEM.logged_in(answer)
+        self._others = [SYSTEM.me(login), SYSTEM.login_page()]
+        self._idle = [percentile(some, 0.99) for some in load(port, [], seconds, self._others).others]
+        self._raw = self._time_raw()
+
+    def _time_raw(self) -> float:
+        return raw(self._seconds / 2)
+
+    def run(self, clients: int, *, alone: bool = False, patient: bool = True) -> bool:
+        """Let so many clients log in, and tell whether that passes."""
+        found = load(self._port, self._emails[:clients], self._seconds, [] if alone else self._others, patient)
+        before, self._raw = self._raw, self._time_raw()
+        ratio = found.rate / ((before + self._raw) / 2)
+        shown, worst = [], 0.0
+        for idle, some in zip(self._idle, found.others, strict=False):
+            loaded = percentile(some, 0.99)
+            worst = max(worst, loaded / idle)
+            shown.append(f"{percentile(some, 0.5):.1f} / {loaded:.1f} ({idle:.1f})")
+        passes = ratio >= (0.97 if alone else 0.9) and worst < 10
+        statuses = ", ".join(f"{status}: {count}" for status, count in sorted(found.statuses.items()))
+        words = f"{clients}{' alone' if alone else ''}{'' if patient else ', at once'}"
+        cells = [self._name, words, f"{found.rate:.2f}", f"{before:.2f}, {self._raw:.2f}", f"{ratio:.3f}", statuses]
+        cells += [*shown, *["-"] * (2 - len(shown)), "pass" if passes else "FAIL"]
+        print(f"| {' | '.join(cells)} |", flush=True)
+        return passes
+
+
+def main() -> None:
+    """Run the benchmark and print its table; end with 1 when a gate other than ``none`` does not pass."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--gates", nargs="+", default=["default", "none"], help="such as 2+1; default; none")
+    parser.add_argument("--clients", type=int, nargs="+", default=[32, 128])
+    parser.add_argument("--seconds", type=float, default=20, help="of each load")
+    parser.add_argument("--at-once", action="store_true", help="also with clients that do not heed Retry-After")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=8)
+    given = parser.parse_args()
+    emails = [f"person{number}@example.com" for number in range(max(8, *given.clients))]
+    print("| gate | clients | logins/s | raw bcrypt | ratio | statuses | me: p50 / p99 (idle p99), ms | page | |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    passed = True
+    for name in given.gates:
+        with tempfile.TemporaryDirectory() as folder:
+            site = Site(Path(folder), **gate(name))
+            site.make_tables()
+            site.add(emails)
+            with site.server(given.workers, given.threads) as server:
+                trial = Trial(name, server.port, emails, given.seconds)
+                done = [trial.run(8, alone=True), *[trial.run(clients) for clients in given.clients]]
+                if given.at_once:
+                    trial.run(max(given.clients), patient=False)
+        passed = passed and (name == "none" or all(done))
+    sys.exit(not passed)
+
+
+if __name__ == "__main__":
+    main()
