@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cached_property
+from importlib import import_module
 from threading import Lock
 from typing import Any
 from urllib.parse import urlsplit
@@ -82,6 +84,9 @@ class Store:
     def _storage(self) -> Any:
         from limits.storage import storage_from_string  # noqa: PLC0415 - 53 ms, only for who uses it
 
+        # Before limits looks for it: what another thread is just importing it takes for a version that is too old.
+        with suppress(ImportError):
+            import_module("valkey" if self._uri.startswith("valkey") else "redis")
         return storage_from_string(self._uri, **_options(self._uri))
 
     def _ask(self, question: Callable[[Any], Any]) -> Any:

@@ -488,3 +488,46 @@ class FakeRedis:
             return b"+OK\r\n"
         self._asked += 1
         return b":1\r\n" if self.up else b"-ERR going down\r\n"
+
+
+#: Imports "redis" in one thread, so slowly that the other one asks the store meanwhile.
+_MEANWHILE = """
+import sys, threading, time
+from importlib.abc import MetaPathFinder
+from importlib.machinery import PathFinder
+
+class Slowly(MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name != "redis":
+            return None
+        spec = PathFinder.find_spec(name, path)
+        load = spec.loader.exec_module
+        def exec_module(module):
+            begun.set()
+            time.sleep(0.5)
+            load(module)
+        spec.loader.exec_module = exec_module
+        return spec
+
+begun = threading.Event()
+sys.meta_path.insert(0, Slowly())
+importer = threading.Thread(target=__import__, args=("redis",))
+importer.start()
+begun.wait()
+
+from flask_accountflow.counters import Store
+print(Store(sys.argv[1], time.time).incr(sys.argv[2], 60))
+importer.join()
+"""
+
+
+def test_a_store_is_asked_while_another_thread_imports_its_library() -> None:
+    """The first count of a process goes to Redis also while some other thread still imports its library."""
+    client, name = redis_client(), f"accountflow-test-{secrets.token_hex(8)}"
+    try:
+        line = [sys.executable, "-c", _MEANWHILE, REDIS_URL, name]
+        done = subprocess.run(line, capture_output=True, text=True, check=False)
+    finally:
+        client.close()
+
+    assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr

@@ -95,7 +95,8 @@ class Queue:
         self._taken = (
             sa.select(mail, *(column.label(f"link_{column.key}") for column in token.c))
             .select_from(mail.outerjoin(token, token.c.id == mail.c.token_id))
-            .where(mail.c.lease_id == mine)
+            # By their ids: the lease has no index.
+            .where(mail.c.id.in_(sa.bindparam("rows", expanding=True)), mail.c.lease_id == mine)
             .order_by(*order)
         )
 
@@ -132,7 +133,7 @@ class Queue:
         values = {"rows": rows, "now": now, "mine": lease_id, "until": now + LEASE}
         if connection.execute(self._take, values).rowcount == 0:
             return True, []
-        taken = connection.execute(self._taken, {"mine": lease_id}).mappings().all()
+        taken = connection.execute(self._taken, {"rows": rows, "mine": lease_id}).mappings().all()
         users = self._load_users(connection, {row["user_id"] for row in taken if row["user_id"] is not None})
         return True, [_waiting(row, users.get(row["user_id"]), now) for row in taken]
 
