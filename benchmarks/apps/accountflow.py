@@ -33,6 +33,8 @@ def create_app() -> Flask:
     app.config.update(
         SECRET_KEY="0123456789abcdef0123456789abcdef",
         SQLALCHEMY_DATABASE_URI=given.database.replace("postgresql:", "postgresql+psycopg:"),
+        # A connection for each thread, and for those that deliver.
+        SQLALCHEMY_ENGINE_OPTIONS={"pool_size": 10},
         MAIL_SERVER="127.0.0.1",
         MAIL_PORT=given.smtp_port,
         MAIL_DEFAULT_SENDER="accounts@example.com",

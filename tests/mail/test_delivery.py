@@ -140,6 +140,31 @@ def test_many(world: World) -> None:
     assert world.wire.connects == 1
 
 
+def test_connection_that_is_kept(world: World) -> None:
+    """A connection that is kept serves the next call; one that is not, or was let go, does not."""
+    counts, deliverer = [], world.deliverer()
+    for keep in (True, False, True):
+        world.rows.mail()
+        deliverer.deliver_due(keep=keep)
+        counts.append(world.wire.connects)
+    deliverer.rest()
+    world.rows.mail()
+    deliverer.deliver_due()
+
+    assert [*counts, world.wire.connects] == [1, 1, 2, 3]
+
+
+def test_what_comes_during_delivery(world: World) -> None:
+    """A mail that is committed while another one is sent is left to its own kick."""
+    world.rows.mail()
+    world.wire.during = lambda letter: world.rows.mail(template="later") and None
+
+    handled = world.deliverer().deliver_due()
+
+    assert handled == 1
+    assert world.rows.counts()["pending"] == 1
+
+
 def test_limit(world: World) -> None:
     """No more mails are handled than asked for; the others stay as they are."""
     mails = [world.rows.mail() for _ in range(25)]

@@ -10,11 +10,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from databases import NOW, TABLES, Rows, User, sqlite  # noqa: F401
 
+from flask_accountflow.mail import kicks
 from flask_accountflow.mail.delivery import Deliverer
 from flask_accountflow.mail.kicks import InlineKick, ThreadKick, WorkerKick, deliver_forever
 from flask_accountflow.mail.letter import Letter
@@ -30,10 +32,13 @@ class Wire:
     def __init__(self) -> None:
         self.sent: list[str] = []
         self.during: Callable[[Letter], object] = lambda letter: None
+        self.connects = self.closes = 0
 
     @contextmanager
     def connect(self) -> Iterator[Connection]:
+        self.connects += 1
         yield self
+        self.closes += 1
 
     def send(self, letter: Letter) -> None:
         self.during(letter)
@@ -192,8 +197,9 @@ def test_hung_mail(world: World, kick: ThreadKick) -> None:
     assert eventually(lambda: "hung" in world.wire.sent)
 
 
-def test_thread_survives(world: World, kick: ThreadKick, caplog: pytest.LogCaptureFixture) -> None:
+def test_thread_survives(world: World, caplog: pytest.LogCaptureFixture) -> None:
     """The threads outlive a database that is away for a while."""
+    kick = ThreadKick(world.deliverer, poll=0.05)
     world.is_broken = True
     kick.start()
     assert eventually(lambda: "could not be looked up" in caplog.text)
@@ -204,6 +210,54 @@ def test_thread_survives(world: World, kick: ThreadKick, caplog: pytest.LogCaptu
 
     assert eventually(lambda: world.wire.sent == ["hello"])
     assert "Delivery was interrupted" in caplog.text
+    assert kick.stop(5)
+
+
+def test_thread_keeps_its_connection(world: World, kick: ThreadKick, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connection of a mail is there for the next one, and closed when none has come for a while."""
+    monkeypatch.setattr(world.deliverer, "senders", 1)
+    monkeypatch.setattr(kicks, "_LINGER", 1.0)
+    for number in (1, 2):
+        world.rows.mail()
+        kick()
+        assert eventually(lambda: len(world.wire.sent) == number)  # noqa: B023 - called at once
+
+    assert (world.wire.connects, world.wire.closes) == (1, 0)
+    assert eventually(lambda: world.wire.closes == 1)
+
+
+def test_thread_closes_at_its_end(world: World, kick: ThreadKick) -> None:
+    """A thread that ends says goodbye to the server."""
+    world.rows.mail()
+    kick()
+    assert eventually(lambda: len(world.wire.sent) == 1)
+
+    assert kick.stop(5)
+
+    assert (world.wire.connects, world.wire.closes) == (1, 1)
+
+
+def test_thread_gathers(world: World, kick: ThreadKick, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is committed within a moment of a call is claimed together."""
+    claims: list[int] = []
+
+    def claim(now: Any, batch: int) -> list[Waiting]:
+        claimed = real(now, batch)
+        claims.append(len(claimed))
+        return claimed
+
+    real = world.deliverer._queue.claim
+    monkeypatch.setattr(world.deliverer._queue, "claim", claim)
+    monkeypatch.setattr(kicks, "_GATHER", 1.0)
+    kick.start()
+    assert eventually(lambda: claims == [0, 0])
+    for _ in range(3):
+        world.rows.mail()
+        kick()
+        assert eventually(lambda: kick._crews[os.getpid()]._gathers)
+
+    assert eventually(lambda: len(world.wire.sent) == 3)
+    assert claims == [0, 0, 3]
 
 
 def test_thread_stops(world: World) -> None:
