@@ -571,7 +571,7 @@ class Purged:
     #: When it came to each table, in seconds.
     phases: Mapping[str, float]
     transactions: int
-    #: The longest transaction that deleted, and the longest statement, with what the purge itself waited for a lock.
+    #: The longest transaction that deleted, and the longest statement, without what the purge itself waited for a lock.
     transaction: float
     statement: float
     logins: int
@@ -590,7 +590,10 @@ class Purged:
 
 
 class PurgeClock:
-    """Times each transaction of a purge, from its first change until its connection is given back."""
+    """Times each transaction of a purge, from its lock or first change until its connection is given back.
+
+    With SQLite's WAL that is after the checkpoint, if there is one, which locks nobody out.
+    """
 
     def __init__(self, engine: sa.Engine) -> None:
         self.longest = self.statement = 0.0
@@ -604,20 +607,27 @@ class PurgeClock:
 
     def _before(self, connection: Any, cursor: Any, statement: str, *_: Any) -> None:
         self._started = time.perf_counter()
-        if statement.startswith("DELETE"):
+        if statement.startswith("DELETE") and not _takes_lock(statement):
             self._began = self._started if self._began is None else self._began
-            # SQLite's lock is taken by one that deletes nothing.
-            if "IN" in statement:
-                self.phases.setdefault(statement.split()[2], self._started - self._created)
+            self.phases.setdefault(statement.split()[2], self._started - self._created)
 
-    def _after(self, *_: Any) -> None:
-        self.statement = max(self.statement, time.perf_counter() - self._started)
+    def _after(self, connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        ended = time.perf_counter()
+        if _takes_lock(statement):
+            self._began = ended
+        else:
+            self.statement = max(self.statement, ended - self._started)
 
     def _end(self, *_: Any) -> None:
         if self._began is not None:
             self.count += 1
             self.longest = max(self.longest, time.perf_counter() - self._began)
         self._began = None
+
+
+def _takes_lock(statement: str) -> bool:
+    """Tell whether it takes SQLite's lock, by deleting nothing."""
+    return statement.endswith("WHERE 0 = 1")
 
 
 def purge(given: argparse.Namespace, folder: Path, journal: str | None) -> Purged:

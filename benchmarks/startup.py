@@ -1,11 +1,13 @@
 """What starting costs: the time of imports, and the memory of a worker.
 
-    python -m benchmarks.startup [--times 15] [--only NAME] [--adapter FILE] [--imports] [--json FILE]
+    python -m benchmarks.startup [--times 15] [--starts 3] [--only NAME] [--adapter FILE] [--imports]
+        [--json FILE]
 
 The first table is of fresh interpreters, which take turns: Flask with Flask-SQLAlchemy, the same with this package
 imported, an app without and with accounts after a page, and the small app of each system. The second is of the worker
-of a real server, after 60 requests for its login page, or for a login where there is none. ``--imports`` lists the
-longest imports of this package.
+of a real server that has just started, after 60 requests for its login page, or for a login where there is none: calm
+is one connection, a burst is six at once, whose threads all meet what is done only the first time. ``--imports`` lists
+the longest imports of this package.
 """
 
 from __future__ import annotations
@@ -42,6 +44,9 @@ CASES: Mapping[str, str] = {
     _ONE_TABLE: _APP.format(name="one_table", path="/"),
     _MOUNTED: _APP.format(name="accountflow", path="/auth/login"),
 }
+
+#: How many connections ask at once.
+LOADS: Mapping[str, int] = {"calm": 1, "burst": 6}
 
 
 class OneTable(System):
@@ -97,16 +102,26 @@ def loading(application: str) -> str:
     return f"import {module}\n{module}.{name}"
 
 
-def worker(entry: Entry, python: Path, smtp_port: int) -> float:
-    """Return the MB of the only worker of a real server, after some requests one after another."""
+def worker(entry: Entry, python: Path, smtp_port: int, connections: int) -> float:
+    """Return the MB of the only worker of a fresh server, after some requests."""
     with tempfile.TemporaryDirectory(prefix="accountflow-bench-") as name:
         folder = Path(name)
         given = Conditions(f"sqlite:///{folder / 'bench.db'}", smtp_port, f"http://127.0.0.1:{free_port()}")
         with Server(entry.system, given, python, folder, workers=1, paths=entry.paths) as server:
             asked = entry.system.login_page() or entry.system.login("nobody@example.com", "not-a-password-7")
-            many(server.port, [asked] * 60, connections=1)
+            many(server.port, [asked] * 60, connections)
             server.settle()
             return server.memory()[0] / 2**20
+
+
+def workers(systems: Mapping[str, tuple[Entry, Path]], starts: int, smtp_port: int) -> dict[str, dict[str, float]]:
+    """Return the median MB of a worker of each system, calm and after a burst; they take turns."""
+    sizes: dict[str, dict[str, list[float]]] = {name: {kind: [] for kind in LOADS} for name in systems}
+    for _ in range(starts):
+        for name, (entry, python) in systems.items():
+            for kind, connections in LOADS.items():
+                sizes[name][kind].append(worker(entry, python, smtp_port, connections))
+    return {name: {kind: statistics.median(found) for kind, found in kinds.items()} for name, kinds in sizes.items()}
 
 
 def longest_imports(python: Path, number: int = 25) -> list[tuple[float, float, str]]:
@@ -124,6 +139,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         prog="python -m benchmarks.startup", description="Time of imports, memory of workers."
     )
     made.add_argument("--times", type=int, default=15, help="interpreters of each kind that count (15)")
+    made.add_argument("--starts", type=int, default=3, help="servers of each kind and load (3)")
     made.add_argument("--only", action="append", metavar="NAME", help="only this system; may be repeated")
     made.add_argument("--adapter", action="append", type=Path, default=[], metavar="FILE", help="one more system")
     made.add_argument("--cache", type=Path, default=environments.default_cache(), help="where the environments are")
@@ -151,27 +167,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
         conditions = Conditions(f"sqlite:///{Path(folder) / 'bench.db'}", sink.port, "http://127.0.0.1:8000")
         alone = take_turns(cases, given.times, conditions)
         pythons = {OneTable.name: (Entry(OneTable()), ours), **pythons}
-        workers = {name: worker(entry, python, sink.port) for name, (entry, python) in pythons.items()}
-    _print(alone, workers)
+        sizes = workers(pythons, given.starts, sink.port)
+    _print(alone, sizes)
     if given.imports:
         print("\n| own ms | total ms | import |\n|---|---|---|")
         for own, total, name in longest_imports(ours):
             print(f"| {own:.1f} | {total:.1f} | {name.strip()} |")
     if given.json is not None:
-        given.json.write_text(json.dumps({"alone": alone, "workers": workers}, indent=1) + "\n")
+        given.json.write_text(json.dumps({"alone": alone, "workers": sizes}, indent=1) + "\n")
 
 
-def _print(alone: Mapping[str, Sequence[float]], workers: Mapping[str, float]) -> None:
+def _print(alone: Mapping[str, Sequence[float]], sizes: Mapping[str, Mapping[str, float]]) -> None:
     print("| a fresh interpreter that loads | CPU ms | MB of its own |\n|---|---|---|")
     for name, (seconds, megabytes) in alone.items():
         print(f"| {name} | {seconds * 1000:.0f} | {megabytes:.1f} |")
     added = alone[_IMPORTED][0] - alone[_FLASK][0]
     print(f"\nImporting flask_accountflow adds {added * 1000:.0f} ms: {_verdict(added < 0.15)} (less than 150).")
-    print("\n| a worker of | MB, proportional |\n|---|---|")
-    for name, size in workers.items():
-        print(f"| {name} | {size:.1f} |")
-    grown = workers["flask-accountflow"] - workers[OneTable.name]
-    print(f"\nAccounts add {grown:.1f} MB to a worker: {_verdict(grown < 10)} (less than 10).")
+    print("\n| a worker of | calm, MB, proportional | after a burst |\n|---|---|---|")
+    for name, found in sizes.items():
+        print(f"| {name} | {found['calm']:.1f} | {found['burst']:.1f} |")
+    print()
+    for kind in LOADS:
+        grown = sizes["flask-accountflow"][kind] - sizes[OneTable.name][kind]
+        print(f"Accounts add {grown:.1f} MB to a worker ({kind}): {_verdict(grown < 10)} (less than 10).")
 
 
 def _verdict(is_kept: bool) -> str:

@@ -101,7 +101,8 @@ def _declared(cls: type, base: type) -> Iterator[Any]:
 
 
 def _annotations(base: type) -> Iterator[Any]:
-    names = {**vars(sys.modules[base.__module__]), **vars(base)}
+    # A class that exec() made may say that it is of a module that nobody can import.
+    names = {**getattr(sys.modules.get(base.__module__), "__dict__", {}), **vars(base)}
     for annotation in _raw_annotations(base).values():
         try:
             yield eval(annotation, names) if isinstance(annotation, str) else annotation
@@ -257,4 +258,5 @@ def _mail_columns(key: sa.Column[Any], prefix: str) -> tuple[Any, ...]:
         sa.UniqueConstraint("user_id", "id", name=f"uq_{prefix}mail_user"),
         sa.Index(f"ix_{prefix}mail_due", "state", "next_attempt_at"),
         sa.Index(f"ix_{prefix}mail_to", "to_key", "created_at"),
+        sa.Index(f"ix_{prefix}mail_expires", "expires_at"),
     )

@@ -334,6 +334,25 @@ def test_annotation_that_cannot_be_read() -> None:
     assert key_of(User) == [("id", sa.Uuid)]
 
 
+#: A model as a notebook or a template of code makes it.
+_BY_EXEC = """
+class User(UserMixin, base):
+    __tablename__ = "users"
+    number: Mapped[IntKey]
+    name: Mapped[str]
+"""
+
+
+def test_model_of_no_module() -> None:
+    """A model that exec() makes, in a module that nobody can import, keeps the key that it declares."""
+    names = {"__name__": "nowhere", "UserMixin": UserMixin, "Mapped": Mapped, "IntKey": IntKey, "base": new_base()}
+
+    # Without the annotations of this file, which are text: SQLAlchemy reads no text without a module.
+    exec(compile(_BY_EXEC, "nowhere.py", "exec", dont_inherit=True), names)
+
+    assert key_of(names["User"]) == [("number", sa.Integer)]
+
+
 def test_subclasses_of_a_model() -> None:
     """Subclasses of a model, in its table or in one of their own, have its key and get no second one."""
     base: Any = new_base()

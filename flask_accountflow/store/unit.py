@@ -75,6 +75,10 @@ class Units:
         """Return the connection of the current session to the database of the user model."""
         return self.session().connection(bind_arguments=self._bind)
 
+    def dialect(self) -> str:
+        """Return the name of the kind of database: ``postgresql``, ``sqlite``, …"""
+        return self.session().get_bind(**self._bind).dialect.name
+
     def execute(self, statement: Any, values: Any = None) -> sa.Result[Any]:
         """Run one statement on the database of the user model."""
         return self.session().execute(
@@ -133,7 +137,7 @@ class Units:
         self._lock_first(session)
 
     def _lock_first(self, session: Session) -> None:
-        if session.get_bind(**self._bind).dialect.name == "sqlite":
+        if self.dialect() == "sqlite":
             # The write lock first: it honours the busy timeout, an upgrade from reading does not, and
             # pysqlite sends BEGIN only before a write, so that a savepoint without one would commit.
             with session.no_autoflush:  # what the host has added is flushed by the savepoint

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, MutableMapping
 from pathlib import Path
+from types import CodeType
 from typing import Any, cast
 
 from jinja2 import (
@@ -96,13 +98,23 @@ class _Ours(FileSystemLoader):
     def __init__(self, theirs: BaseLoader) -> None:
         super().__init__(FOLDER)
         self._theirs = theirs
+        self._lock = threading.Lock()
+        self._compiled: dict[str, tuple[Environment, str, CodeType]] = {}
 
     def load(self, environment: Environment, name: str, globals: MutableMapping[str, Any] | None = None) -> Template:
         """Return a template that runs in the app's environment, as it extends and includes the app's."""
-        if all(getattr(environment, option) == usual for option, usual in _SYNTAX.items()):
+        is_usual = all(getattr(environment, option) == usual for option, usual in _SYNTAX.items())
+        if is_usual and environment.bytecode_cache is not None:
             return super().load(environment, name, globals)
         source, filename, is_fresh = self.get_source(environment, name)
-        code = environment.overlay(**_SYNTAX).compile(source, name, filename)
+        # The threads of a server that has just started want the same templates at once. One compiles, for all of them:
+        # each would take twice the time, and some megabytes that its part of the heap does not give back.
+        with self._lock:
+            made_for, made_of, code = self._compiled.get(name, (None, None, None))
+            if code is None or made_for is not environment or made_of != source:
+                syntax = environment if is_usual else environment.overlay(**_SYNTAX)
+                code = syntax.compile(source, name, filename)
+                self._compiled[name] = environment, source, code
         return environment.template_class.from_code(environment, code, globals or {}, is_fresh)
 
     def get_source(self, environment: Environment, template: str) -> tuple[str, str, Callable[[], bool]]:

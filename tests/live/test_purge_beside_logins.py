@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 #: So many rows in each table that a purge takes several steps for each.
 ROWS = 2000
 #: The most that one step may delete.
-STEP = 500
+STEP = 200
 
 
 @dataclass
@@ -66,7 +66,7 @@ def _purge(site: Site) -> dict[str, int]:
 
 
 def test_steps_are_small_transactions(site: Site) -> None:
-    """Each step of a purge is a transaction of its own: up to 500 rows of one table, or one account with its rows."""
+    """Each step of a purge is a transaction of its own: up to 200 rows of one table, or one account with its rows."""
     steps = Steps(site.engine)
 
     removed = _purge(site)

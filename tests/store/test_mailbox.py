@@ -112,14 +112,14 @@ def test_status_is_one_statement(desk: Desk) -> None:
 
 
 def test_status_reads_by_an_index(desk: Desk) -> None:
-    """However many mails were sent, the status reads only those that wait and those that were given up."""
+    """However many mails were sent, the status reads only those that wait, and counts those that were given up."""
     with desk.shop.engine.begin() as connection:
         row = {"template": "reset", "to_key": "key", "created_at": START, "expires_at": START, "attempts": 1}
         row |= {"next_attempt_at": START, "state": "sent"}
         connection.execute(sa.insert(desk.shop.tables.mail), [row] * 5000)
         connection.execute(sa.insert(desk.shop.tables.mail), [{**row, "state": "pending"}] * 3)
 
-    assert "accountflow_mail_due" in plan(desk, box(desk)._status)
+    assert plan(desk, box(desk)._status).count("accountflow_mail_due") >= 2
 
 
 def plan(desk: Desk, statement: sa.Select[Any]) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from flask_accountflow import UserMixin, models
 from flask_accountflow.configuration import read
 from flask_accountflow.identity import Address
 from flask_accountflow.store.accounts import Account
-from flask_accountflow.store.purge import Purge
+from flask_accountflow.store.purge import Pace, Purge
 from flask_accountflow.store.unit import Units
 from flask_accountflow.tokens import random_id
 
@@ -173,7 +175,7 @@ def test_SUP_15_a_purge_lifts_no_cap(make_shop: Callable[..., Shop]) -> None:
 
 
 def test_purge_goes_in_portions(desk: Desk) -> None:
-    """Many rows go in portions of five hundred, so that nobody waits long for the lock."""
+    """Many rows go in portions of two hundred, so that nobody waits long for the lock."""
     insert(desk, "mail", *[mail(desk, to_key=str(number)) for number in range(1100)])
     insert(desk, "mail", mail(desk, expires_at=START))
 
@@ -181,8 +183,67 @@ def test_purge_goes_in_portions(desk: Desk) -> None:
         gone = purge(desk)["mail"]
 
     deletes = [one for one in seen if one.startswith("DELETE FROM accountflow_mail")]
-    assert (gone, len(deletes)) == (1100, 3)
+    assert (gone, len(deletes)) == (1100, 6)
     assert len(desk.shop.rows("mail")) == 1
+
+
+def test_portions_begin_with_the_oldest(desk: Desk) -> None:
+    """What has been dead for longest goes first."""
+    table = desk.shop.tables.mail
+    # The youngest first, as nothing but their age is to tell.
+    insert(desk, "mail", *[mail(desk, expires_at=START - KEPT - number * SECOND) for number in range(1, 301)])
+    young = sa.select(sa.func.count()).where(table.c.expires_at >= START - KEPT - 100 * SECOND)
+    left = []
+
+    def look(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("DELETE FROM accountflow_mail") and " IN " in statement:
+            left.append(connection.execute(young).scalar_one())
+
+    sa.event.listen(desk.shop.engine, "after_cursor_execute", look)
+    purge(desk)
+    sa.event.remove(desk.shop.engine, "after_cursor_execute", look)
+
+    assert left == [100, 0]
+
+
+def test_work_and_rest() -> None:
+    """After 30 ms of work a purge rests for 40 ms, and begins to count again when it is awake."""
+    time, rests = 0.0, []
+
+    def sleep(seconds: float) -> None:
+        nonlocal time
+        rests.append((round(time, 3), seconds))
+        time += seconds
+
+    pace = Pace(lambda: time, sleep)
+    for _ in range(10):
+        time += 0.011
+        pace.step()
+
+    assert rests == [(0.033, 0.04), (0.106, 0.04), (0.179, 0.04)]
+
+
+def test_rests_are_between_transactions(desk: Desk) -> None:
+    """On SQLite a purge rests after each portion and each account, when others can write; elsewhere it never rests."""
+    is_sqlite = desk.shop.engine.dialect.name == "sqlite"
+    insert(desk, "mail", *[mail(desk) for _ in range(450)])
+    stale(desk, VIC)
+    stale(desk, BOB)
+    rests = []
+
+    def sleep(seconds: float) -> None:
+        with closing(sqlite3.connect(str(desk.shop.engine.url.database), timeout=0)) as other:
+            other.execute("BEGIN IMMEDIATE")
+        rests.append(seconds)
+
+    tables, mapper = desk.store.tables, sa.inspect(desk.shop.User)
+    # By this clock there is never time for a second step.
+    slow = Purge(desk.store.units, mapper, tables, lambda: Pace(itertools.count().__next__, sleep))
+    with desk.shop.app.app_context():
+        removed = slow.run(services(desk.shop).settings, desk.now)
+
+    assert sorted(removed.values()) == [0, 0, 2, 450]
+    assert len(rests) == (3 + 2 if is_sqlite else 0)
 
 
 def test_nothing_to_purge(desk: Desk) -> None:
@@ -363,7 +424,7 @@ def meanwhile(desk: Desk, call: Callable[[], Any]) -> Iterator[None]:
     seen: list[str] = []
 
     def act(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
-        is_next = bool(seen) and seen[-1].startswith("SELECT users.")
+        is_next = bool(seen) and _chooses(seen[-1])
         seen.append(statement)
         if is_next:
             call()
@@ -371,4 +432,9 @@ def meanwhile(desk: Desk, call: Callable[[], Any]) -> Iterator[None]:
     sa.event.listen(desk.shop.engine, "before_cursor_execute", act)
     yield
     sa.event.remove(desk.shop.engine, "before_cursor_execute", act)
-    assert any(statement.startswith("SELECT users.") for statement in seen)
+    assert any(map(_chooses, seen))
+
+
+def _chooses(statement: str) -> bool:
+    """Tell whether a purge asks for stale accounts."""
+    return statement.startswith("SELECT users.") and "email_verified_at IS NULL" in statement

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import flask.templating
 import jinja2
 import pytest
 from answers import heading, words
@@ -232,6 +235,51 @@ def test_a_page_that_appears_while_the_app_runs(make_host: MakeHost) -> None:
     seen.append(heading(host.get("/auth/login")))
 
     assert seen == ["Log in", "Changed", "Again", "Log in"]
+
+
+class _Counting(flask.templating.Environment):
+    """Notes what it compiles."""
+
+    def __init__(self, *given: Any, **options: Any) -> None:
+        super().__init__(*given, **options)
+        self.compiled: list[str | None] = []
+
+    def compile(self, source: Any, name: str | None = None, *rest: Any, **options: Any) -> Any:
+        self.compiled.append(name)
+        return super().compile(source, name, *rest, **options)
+
+
+def _counting(app: Flask) -> None:
+    app.jinja_environment = _Counting
+
+
+def test_threads_that_want_a_template_at_once_have_it_compiled_once(make_host: MakeHost) -> None:
+    """Six threads that ask for the same template of ours at the same moment get it, and one of them compiled it."""
+    environment = make_host(before=_counting).app.jinja_env
+    assert isinstance(environment, _Counting)
+    ready = threading.Barrier(6)
+
+    def ask(_: int) -> str | None:
+        ready.wait(10)
+        return environment.get_template("accountflow/_macros.html").name
+
+    with ThreadPoolExecutor(6) as threads:
+        asked = list(threads.map(ask, range(6)))
+
+    assert asked == ["accountflow/_macros.html"] * 6
+    assert environment.compiled == ["accountflow/_macros.html"]
+
+
+def test_an_overlay_of_the_environment_has_templates_of_its_own(make_host: MakeHost) -> None:
+    """What is compiled for the app's environment is not taken for one with other options."""
+    environment = make_host().app.jinja_env
+    name = "accountflow/mail/verify.subject.txt"
+    usual = environment.get_template(name)
+    other = environment.overlay(finalize=lambda value: "?").get_template(name)
+
+    words = {"_": lambda text, **values: text % values, "site_name": "Shop"}
+    assert "?" not in usual.render(words)
+    assert "?" in other.render(words)
 
 
 def test_every_template_is_listed_once(make_host: MakeHost) -> None:
