@@ -114,17 +114,16 @@ class Deliverer:
 
     def rest(self) -> None:
         """Close the connection that this thread has kept, if any."""
-        if self._has_wire():
-            self._kept.wire.close()
-
-    def _has_wire(self) -> bool:
-        return hasattr(self._kept, "wire")
+        wire: _Wire | None = getattr(self._kept, "wire", None)
+        if wire is not None:
+            wire.close()
 
     def _wire(self) -> _Wire:
         """Return the connection of this thread, which may have to be opened."""
-        if not self._has_wire():
-            self._kept.wire = _Wire(self._transport, self._deadline)
-        wire: _Wire = self._kept.wire
+        wire: _Wire | None = getattr(self._kept, "wire", None)
+        if wire is None or wire.transport is not self._transport:  # a test may have put another in its place
+            self.rest()
+            wire = self._kept.wire = _Wire(self._transport, self._deadline)
         return wire
 
     def send_now(self, template: str, to_addr: str) -> Handover:
@@ -273,7 +272,7 @@ class _Wire:
     """The connection of one sender: opened by its first letter, and anew after a fault."""
 
     def __init__(self, transport: Transport, deadline: float) -> None:
-        self._transport = transport
+        self.transport = transport
         self._deadline = deadline
         self._stack = ExitStack()
         self._connection: Connection | None = None
@@ -294,7 +293,7 @@ class _Wire:
         """Hand a letter over and return why it was not, if it was not."""
         try:
             if self._connection is None:
-                self._last = self._connection = self._stack.enter_context(self._transport.connect())
+                self._last = self._connection = self._stack.enter_context(self.transport.connect())
         except Exception as error:  # whatever a transport of the app raises
             return Unreachable(_reason(error))
         fault = self._send(self._connection, letter)

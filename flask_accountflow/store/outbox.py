@@ -34,7 +34,7 @@ RETURNED = "returned"
 # Between machines that count the same mails.
 _CLOCK_DIFFERENCE = timedelta(minutes=1)
 
-# Databases that can skip a row that is there already, in one statement. MariaDB's INSERT IGNORE skips every other fault,
+# Databases that can skip a row that is there, in one statement. MariaDB's INSERT IGNORE skips every other fault,
 # too, so there a savepoint does it: two more round trips, a seventh of a request for a reset.
 _SKIPPING = frozenset({"postgresql", "sqlite"})
 
@@ -195,7 +195,9 @@ class Outbox:
         dialect = self._units.dialect()
         if dialect in _SKIPPING:
             result: Any = self._units.execute(self._insert_or_skip(dialect), dict(values))
-            return int(result.inserted_primary_key[0]) if result.rowcount else None
+            # SQLite would tell the key of an earlier row, and psycopg tells no count.
+            key = result.inserted_primary_key if result.rowcount else None
+            return None if key is None else int(key[0])
         try:
             with self._units.session().begin_nested():
                 return self._insert_mail(values)
