@@ -1,7 +1,7 @@
 """What the harness must know of a system: how it is started, and how a program speaks with it.
 
-An adapter is a module that has ``SYSTEM``, an instance of a subclass of :class:`System`. It runs in the environment of the
-harness and imports nothing of the system; the app that it names runs in an environment of its own.
+An adapter is a module that has ``SYSTEM``, an instance of a subclass of :class:`System`. It runs in the environment of
+the harness and imports nothing of the system; the app that it names runs in an environment of its own.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class Login:
 
 
 class System:
-    """One way to have accounts. Each method says which request a flow is; the harness sends it and checks the answer."""
+    """One way to have accounts. Its methods say which request a flow is; the harness sends it and checks the answer."""
 
     #: As the tables name it.
     name: str
@@ -110,7 +110,8 @@ class System:
     requirements: Sequence[str] = ()
     #: ``wsgi`` (gunicorn, 2 processes of 8 threads) or ``asgi`` (uvicorn, 2 processes).
     kind: str = "wsgi"
-    #: What the server loads, such as ``benchmarks.apps.bare:create_app()``; its module, run by ``python -m``, makes the tables.
+    #: What the server loads, such as ``benchmarks.apps.accountflow:create_app()``. Its module, run by ``python -m``,
+    #: makes the tables.
     application: str
     #: The distribution whose version the tables name.
     distribution: str

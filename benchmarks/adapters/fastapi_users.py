@@ -15,6 +15,7 @@ class FastAPIUsers(System):
         "fastapi-users[sqlalchemy]",
         "aiosmtplib",
         "aiosqlite",
+        "jinja2",
         "asyncpg",
         "uvicorn[standard]",
     )

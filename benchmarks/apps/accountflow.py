@@ -6,11 +6,11 @@ name.
 
 from __future__ import annotations
 
-import sqlalchemy as sa
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 
 from benchmarks.adapters.base import conditions
+from benchmarks.apps.sqlite_engine import tune
 from flask_accountflow import AccountFlow, UserMixin
 
 db = SQLAlchemy()
@@ -53,6 +53,8 @@ def create_app() -> Flask:
     )
     app.config.from_prefixed_env()
     db.init_app(app)
+    with app.app_context():
+        tune(db.engine)
     accounts.init_app(app)
     return app
 
@@ -60,6 +62,3 @@ def create_app() -> Flask:
 if __name__ == "__main__":
     with create_app().app_context():
         db.create_all()
-        if db.engine.dialect.name == "sqlite":
-            # "flask accountflow check" asks for it; it is kept in the file.
-            db.session.execute(sa.text("PRAGMA journal_mode=WAL"))

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-import django
 from django.conf import settings
 from django.contrib.auth.hashers import BCryptSHA256PasswordHasher
 from django.core.management import call_command
@@ -26,6 +25,7 @@ from django.core.wsgi import get_wsgi_application
 from django.urls import include, path
 
 from benchmarks.adapters.base import conditions
+from benchmarks.apps.sqlite_pragmas import PRAGMAS
 
 _given = conditions()
 
@@ -42,7 +42,11 @@ def _database() -> dict:
         return {
             "ENGINE": "django.db.backends.sqlite3",
             "NAME": found.path[1:],
-            "OPTIONS": {"timeout": 30, "transaction_mode": "IMMEDIATE"},
+            "OPTIONS": {
+                "timeout": 30,
+                "transaction_mode": "IMMEDIATE",
+                "init_command": "; ".join(f"PRAGMA {pragma}" for pragma in PRAGMAS),
+            },
         }
     return {
         "ENGINE": "django.db.backends.postgresql",
@@ -114,6 +118,8 @@ settings.configure(
     ACCOUNT_LOGIN_METHODS={"email"},
     ACCOUNT_SIGNUP_FIELDS=["email*", "password1*"],
     ACCOUNT_EMAIL_VERIFICATION="mandatory",
+    # The owner is told of a new password, as in the other apps.
+    ACCOUNT_EMAIL_NOTIFICATIONS=True,
     ACCOUNT_RATE_LIMITS={
         "signup": _MANY,
         "login": _MANY,
@@ -137,7 +143,4 @@ urlpatterns = [
 ]
 
 if __name__ == "__main__":
-    if django.db.connection.vendor == "sqlite":
-        # Kept in the file, for every connection after this one.
-        django.db.connection.cursor().execute("PRAGMA journal_mode=WAL")
     call_command("migrate", run_syncdb=True, verbosity=0)

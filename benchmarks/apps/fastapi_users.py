@@ -1,11 +1,13 @@
 """Accounts by fastapi-users, as the full example of its documentation has them: SQLAlchemy and bearer tokens.
 
-Tokens are rows (``DatabaseStrategy``), so that a logout ends a login, as in the other systems. The documentation's first
-example has JWTs, which nothing ends before their time: ``BENCH_FASTAPI_USERS_STRATEGY=jwt`` shows what that spares.
+Tokens are rows (``DatabaseStrategy``), so that a logout ends a login, as in the other systems. The first example of the
+documentation has JWTs, which nothing ends before their time: ``BENCH_FASTAPI_USERS_STRATEGY=jwt`` shows what that
+spares.
 
 What the example leaves to the app is filled in as the guides do it. A sign-up asks for the mail to verify the address
 in ``on_after_register``, and a login before that is refused (``requires_verification``). The hooks send their mails
-with aiosmtplib and wait, so a request is answered when the mail server has the mail. Passwords are hashed by bcrypt
+with aiosmtplib and wait, so a request is answered when the mail server has the mail; as in the other apps a mail has a
+text and an HTML part, by templates of Jinja, and a new password is told to its owner. Passwords are hashed by bcrypt
 of the given cost, in place of argon2, with a ``PasswordHelper`` as the documentation describes.
 
 The link to reset a password carries a hash of the old hash, of the same cost: a reset request computes one hash, and
@@ -20,7 +22,7 @@ import os
 import uuid
 from collections.abc import AsyncIterator
 from email.message import EmailMessage
-from typing import Annotated, Any
+from typing import Annotated
 
 import aiosmtplib
 import sqlalchemy as sa
@@ -31,12 +33,14 @@ from fastapi_users.authentication.strategy.db import AccessTokenDatabase, Databa
 from fastapi_users.db import SQLAlchemyBaseUserTableUUID, SQLAlchemyUserDatabase
 from fastapi_users.password import PasswordHelper
 from fastapi_users_db_sqlalchemy.access_token import SQLAlchemyAccessTokenDatabase, SQLAlchemyBaseAccessTokenTableUUID
+from jinja2 import Template
 from pwdlib import PasswordHash
 from pwdlib.hashers.bcrypt import BcryptHasher
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
 
 from benchmarks.adapters.base import conditions
+from benchmarks.apps.sqlite_engine import tune
 
 GIVEN = conditions()
 SECRET = "0123456789abcdef0123456789abcdef"
@@ -71,15 +75,7 @@ def make_engine() -> AsyncEngine:
     url = sa.make_url(GIVEN.database)
     driver = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}[url.get_backend_name()]
     engine = create_async_engine(url.set(drivername=driver), pool_size=10, max_overflow=20)
-    if engine.dialect.name == "sqlite":
-
-        @sa.event.listens_for(engine.sync_engine, "connect")
-        def prepare(connection: Any, record: Any) -> None:
-            cursor = connection.cursor()
-            cursor.execute("PRAGMA busy_timeout=30000")
-            cursor.execute("PRAGMA journal_mode=WAL")
-            cursor.close()
-
+    tune(engine.sync_engine)
     return engine
 
 
@@ -88,13 +84,27 @@ new_session = async_sessionmaker(engine, expire_on_commit=False)
 passwords = PasswordHelper(PasswordHash((BcryptHasher(rounds=GIVEN.rounds),)))
 
 
-async def send(to: str, subject: str, text: str) -> None:
-    """Send a mail, and wait until the mail server has it."""
+TEXT = Template("Hello,\n\n{{ sentence }}\n{% if link %}\n{{ link }}\n{% endif %}\nYour team\n")
+HTML = Template(
+    """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{{ subject }}</title></head>
+<body style="margin:0;background:#f4f4f5;font-family:sans-serif"><table role="presentation" width="100%"><tr><td
+align="center"><table role="presentation" width="560" style="background:#fff"><tr><td style="padding:24px"><p>Hello,</p>
+<p>{{ sentence }}</p>{% if link %}<p><a href="{{ link }}" style="padding:12px 20px;background:#1d4ed8;color:#fff">{{
+subject }}</a></p>{% endif %}<p>Your team</p></td></tr></table></td></tr></table></body></html>
+""",
+    autoescape=True,
+)
+
+
+async def send(to: str, subject: str, sentence: str, link: str | None = None) -> None:
+    """Send a mail as text and as HTML, and wait until the mail server has it."""
     message = EmailMessage()
     message["From"] = "accounts@example.com"
     message["To"] = to
     message["Subject"] = subject
-    message.set_content(text)
+    words = {"subject": subject, "sentence": sentence, "link": link}
+    message.set_content(TEXT.render(words))
+    message.add_alternative(HTML.render(words), subtype="html")
     await aiosmtplib.send(message, hostname="127.0.0.1", port=GIVEN.smtp_port, start_tls=False)
 
 
@@ -116,12 +126,16 @@ class UserManager(UUIDIDMixin, BaseUserManager[User, uuid.UUID]):
     async def on_after_request_verify(self, user: User, token: str, request: Request | None = None) -> None:
         """Send the mail to verify the address."""
         link = f"{GIVEN.base_url}/verify?token={token}"
-        await send(user.email, "Confirm your address", f"Please open this link to confirm your address:\n\n{link}\n")
+        await send(user.email, "Confirm your address", "Please open this link to confirm your address.", link)
 
     async def on_after_forgot_password(self, user: User, token: str, request: Request | None = None) -> None:
         """Send the mail to reset the password."""
         link = f"{GIVEN.base_url}/reset?token={token}"
-        await send(user.email, "Reset your password", f"Please open this link to choose a new password:\n\n{link}\n")
+        await send(user.email, "Reset your password", "Please open this link to choose a new password.", link)
+
+    async def on_after_reset_password(self, user: User, request: Request | None = None) -> None:
+        """Tell the owner by mail."""
+        await send(user.email, "Your password has changed", "The password of your account has been set anew.")
 
 
 async def get_session() -> AsyncIterator[AsyncSession]:

@@ -29,6 +29,7 @@ from flask_wtf import CSRFProtect
 from sqlalchemy import Index, text
 
 from benchmarks.adapters.base import conditions
+from benchmarks.apps.sqlite_engine import tune
 
 db = SQLAlchemy()
 fsqla.FsModels.set_db_info(db)
@@ -87,6 +88,8 @@ def create_app() -> Flask:
     app.config.update(_settings())
     app.config.from_prefixed_env("BENCH_FLASK")
     db.init_app(app)
+    with app.app_context():
+        tune(db.engine)
     Mail(app)
     CSRFProtect(app)
     Security(app, SQLAlchemyUserDatastore(db, User, Role, refresh_tracker_model=FsRefreshTracker))
@@ -101,7 +104,4 @@ def create_app() -> Flask:
 
 if __name__ == "__main__":
     with create_app().app_context():
-        if db.engine.dialect.name == "sqlite":
-            # Kept in the file, for every connection after this one.
-            db.session.execute(text("PRAGMA journal_mode=WAL"))
         db.create_all()

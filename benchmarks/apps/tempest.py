@@ -23,7 +23,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -51,6 +50,7 @@ from tempest_fastapi_sdk import (
 )
 
 from benchmarks.adapters.base import conditions
+from benchmarks.apps.sqlite_engine import tune
 
 GIVEN = conditions()
 
@@ -87,13 +87,7 @@ def sqlite_sessions(url: sa.URL) -> Sessions:
     engine = create_async_engine(url.set(drivername="sqlite+aiosqlite"), pool_size=10, max_overflow=20)
     new_session = async_sessionmaker(engine, expire_on_commit=False)
 
-    @sa.event.listens_for(engine.sync_engine, "connect")
-    def prepare(connection: Any, record: Any) -> None:
-        cursor = connection.cursor()
-        cursor.execute("PRAGMA busy_timeout=30000")
-        cursor.execute("PRAGMA journal_mode=WAL")
-        cursor.execute("PRAGMA foreign_keys=ON")
-        cursor.close()
+    tune(engine.sync_engine)
 
     async def sessions() -> AsyncIterator[AsyncSession]:
         async with new_session() as session:

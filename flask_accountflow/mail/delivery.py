@@ -20,6 +20,7 @@ from ..events import line, scrub
 from ..store.queue import Queue, Waiting
 from .letter import Letter, Renderer
 from .transports import Connection, Transport, Unreachable, steps
+from .watchdog import Watchdog
 
 _log = logging.getLogger("accountflow.mail")
 
@@ -72,7 +73,7 @@ class Deliverer:
         self._render = render
         self._clock = clock
         self._emit = emit
-        self._deadline = deadline
+        self._watchdog = Watchdog(deadline)
         # By process id: a forked child must not send what its parent has claimed. setdefault() needs no lock,
         # which a thread of the parent might have held.
         self._hands: dict[int, _Hand] = {}
@@ -123,7 +124,7 @@ class Deliverer:
         wire: _Wire | None = getattr(self._kept, "wire", None)
         if wire is None or wire.transport is not self._transport:  # a test may have put another in its place
             self.rest()
-            wire = self._kept.wire = _Wire(self._transport, self._deadline)
+            wire = self._kept.wire = _Wire(self._transport, self._watchdog)
         return wire
 
     def send_now(self, template: str, to_addr: str) -> Handover:
@@ -149,7 +150,7 @@ class Deliverer:
             return Handover(MailDeferred(_reason(error)), ())
         # As a mail of the outbox has it, and not of the recipient's domain, which looks forged.
         message_id = f"{letter.message_id}@{letter.sender.rpartition('@')[2]}"
-        with _Wire(self._transport, self._deadline) as wire:
+        with _Wire(self._transport, self._watchdog) as wire:
             fault = wire.send(replace(letter, message_id=message_id))
         return Handover(fault, wire.steps)
 
@@ -271,9 +272,9 @@ class _Hand:
 class _Wire:
     """The connection of one sender: opened by its first letter, and anew after a fault."""
 
-    def __init__(self, transport: Transport, deadline: float) -> None:
+    def __init__(self, transport: Transport, watchdog: Watchdog) -> None:
         self.transport = transport
-        self._deadline = deadline
+        self._watchdog = watchdog
         self._stack = ExitStack()
         self._connection: Connection | None = None
         self._last: Connection | None = None
@@ -303,20 +304,17 @@ class _Wire:
 
     def _send(self, connection: Connection, letter: Letter) -> MailFault | None:
         # Time-outs of a socket are no bound: each byte of a server that drips starts them anew.
-        watchdog = threading.Timer(self._deadline, connection.abort)
-        watchdog.daemon = True
-        try:
-            watchdog.start()
-        except RuntimeError:  # pragma: no cover - Python 3.12 and later start no thread while they end
-            raise _Ending from None
-        try:
-            connection.send(letter)
-        except MailFault as fault:
-            return fault
-        except Exception as error:  # a transport of the app may raise anything
-            return MailDeferred(_reason(error))
-        finally:
-            watchdog.cancel()
+        with ExitStack() as watched:
+            try:
+                watched.enter_context(self._watchdog.over(connection.abort))
+            except RuntimeError:  # pragma: no cover - Python 3.12 and later start no thread while they end
+                raise _Ending from None
+            try:
+                connection.send(letter)
+            except MailFault as fault:
+                return fault
+            except Exception as error:  # a transport of the app may raise anything
+                return MailDeferred(_reason(error))
         return None
 
     def close(self) -> None:
