@@ -25,6 +25,8 @@ PAGE = DOCS / "pages.md"
 PAGES = sorted(
     path.stem for path in OURS.glob("*.html") if not path.stem.startswith(("_", "dev_")) and path.stem != "base"
 )
+#: What pages are made of.
+PARTS = sorted(path.stem for path in OURS.glob("_*.html"))
 
 
 def head(name: str) -> tuple[str, str, str]:
@@ -145,7 +147,7 @@ def test_no_rule_of_the_style_sheet_reaches_the_app() -> None:
 
 def test_every_class_on_a_page_is_ours() -> None:
     """Every class that stands in a page begins with af-, so that no rule of an app meets it by chance."""
-    for name in [*PAGES, "base", "_macros"]:
+    for name in [*PAGES, *PARTS, "base"]:
         for value in re.findall(
             r'class="([^"]*)"', re.sub(r"\{[{%#].*?[}%#]\}", " ", (OURS / f"{name}.html").read_text("utf-8"))
         ):

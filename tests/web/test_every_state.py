@@ -19,8 +19,8 @@ import flask_accountflow
 PACKAGE = Path(flask_accountflow.__file__).parent
 STATIC, TEMPLATES = PACKAGE / "static", PACKAGE / "templates" / "accountflow"
 
-#: Pages of the developer, which tests/live/test_mail_pages.py looks at, and what pages are made of.
-ELSEWHERE = {"_macros", "base", "dev_files", "dev_mail", "dev_mail_show", "dev_preview"}
+#: Pages of the developer, which tests/live/test_mail_pages.py looks at, and the frame of all.
+ELSEWHERE = {"base", "dev_files", "dev_mail", "dev_mail_show", "dev_preview"}
 #: What others read in a page although no standard has it.
 KNOWN = {
     # Safari and password managers make passwords by it: https://developer.apple.com/password-rules/
@@ -78,7 +78,7 @@ def test_every_state_is_what_it_says(shown: dict[str, Shown]) -> None:
 
 def test_every_page_is_looked_at() -> None:
     """Every page of the package is shown by some state."""
-    assert {path.stem for path in TEMPLATES.glob("*.html")} - ELSEWHERE == {state.template for state in STATES}
+    assert {path.stem for path in TEMPLATES.glob("[!_]*.html")} - ELSEWHERE == {state.template for state in STATES}
 
 
 def _main(page: Any) -> str:

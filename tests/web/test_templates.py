@@ -270,6 +270,17 @@ def test_threads_that_want_a_template_at_once_have_it_compiled_once(make_host: M
     assert environment.compiled == ["accountflow/_macros.html"]
 
 
+def test_the_login_page_compiles_no_more_than_it_shows(make_host: MakeHost) -> None:
+    """What only other pages need is in files that only they import: a template takes memory when it is compiled."""
+    host = make_host(before=_counting)
+    environment = host.app.jinja_env
+    assert isinstance(environment, _Counting)
+
+    host.get("/auth/login")
+
+    assert environment.compiled == [f"accountflow/{name}.html" for name in ("login", "base", "_macros")]
+
+
 def test_an_overlay_of_the_environment_has_templates_of_its_own(make_host: MakeHost) -> None:
     """What is compiled for the app's environment is not taken for one with other options."""
     environment = make_host().app.jinja_env
