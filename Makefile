@@ -16,7 +16,7 @@ first = $$(for minor in $(1); do if python3.$$minor -c '' 2>/dev/null; then echo
 NEWEST = $(call first,14 13 12 11 10)
 OLDEST = $(call first,10 11 12 13 14)
 
-.PHONY: demo test test-all attacks faults failpoints broken timing bench bench-full checker contact-sheet clean
+.PHONY: demo test test-all attacks faults failpoints broken timing bench bench-check bench-full checker contact-sheet clean
 
 demo: $(VENV)/demo.installed ## Serve the example app at http://127.0.0.1:$(PORT)
 	FLASK_DEBUG=1 $(VENV)/bin/flask --app example_app db upgrade
@@ -45,6 +45,9 @@ timing: $(VENV)/test.installed ## Measure whether the time of an answer tells wh
 
 bench: $(VENV)/test.installed ## Measure this project beside others, each in an environment of its own: some minutes
 	$(VENV)/bin/python -m benchmarks.run $(ARGS)
+
+bench-check: $(VENV)/test.installed ## See whether a flow takes more statements or CPU than is committed: half a minute
+	$(VENV)/bin/python -m benchmarks.overhead --check $(ARGS)
 
 bench-full: $(VENV)/test.installed ## The same in more rounds, and write the results into the documentation: up to an hour
 	$(VENV)/bin/python -m benchmarks.run --rounds 7 --users 100 --write-docs $(ARGS)

@@ -1,6 +1,6 @@
 """How fast waiting mails leave, against a bare smtplib loop to the same server in the same run.
 
-    python benchmarks/drain.py --mails 10000 --peer-ms 0 5 20 [--database URI] [--senders 2]
+    python -m benchmarks.drain [--mails 10000] [--peer-ms 0 5 20] [--database URI] [--senders 2]
 
 For each peer (an SMTP server of its own process, on the loopback, that takes so many milliseconds for a mail) it
 sends the mails twice: by one ``smtplib`` connection in a loop, already rendered, and by delivery from the outbox, which
@@ -12,73 +12,23 @@ from __future__ import annotations
 
 import argparse
 import smtplib
-import socketserver
 import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
+from benchmarks.sink import Sink
 from example_app import create_app
 from example_app.models import User, accounts, db
 from flask_accountflow.mail.delivery import Deliverer
 from flask_accountflow.mail.kicks import deliver_forever
 from flask_accountflow.mail_smtp import Message
 from flask_accountflow.services import now
-
-
-class _Peer(socketserver.StreamRequestHandler):
-    """Takes mails: as little of RFC 5321 as a client needs."""
-
-    pause = 0.0
-
-    def handle(self) -> None:
-        """Speak with one client until it leaves."""
-        self.wfile.write(b"220 peer\r\n")
-        for line in self.rfile:
-            verb = line[:4].upper()
-            if verb == b"QUIT":
-                return
-            if verb == b"DATA":
-                self.wfile.write(b"354 go on\r\n")
-                while self.rfile.readline() != b".\r\n":
-                    pass
-                time.sleep(self.pause)
-            self.wfile.write(b"250 OK\r\n")
-
-
-class _Server(socketserver.ThreadingTCPServer):
-    allow_reuse_address = True
-    daemon_threads = True
-
-
-def _serve(pause: float, tell: Connection) -> None:
-    _Peer.pause = pause
-    with _Server(("127.0.0.1", 0), _Peer) as server:
-        tell.send(server.server_address[1])
-        server.serve_forever()
-
-
-@contextmanager
-def peer(pause: float) -> Iterator[int]:
-    """Run a mail server in a process of its own, and yield its port. ``pause`` is in seconds per mail."""
-    context = get_context("spawn")
-    hear, tell = context.Pipe()
-    process = context.Process(target=_serve, args=(pause, tell), daemon=True)
-    process.start()
-    try:
-        yield hear.recv()
-    finally:
-        process.terminate()
-        process.join()
 
 
 def make_app(port: int, uri: str) -> Any:
@@ -180,10 +130,10 @@ def main() -> None:
     given = parser.parse_args()
     print("| the server takes | smtplib, one connection | from the outbox | ratio |\n|---|---|---|---|")
     for milliseconds in given.peer_ms:
-        with tempfile.TemporaryDirectory() as folder, peer(milliseconds / 1000) as port:
-            app = make_app(port, given.database or f"sqlite:///{Path(folder) / 'drain.db'}")
+        with tempfile.TemporaryDirectory() as folder, Sink(milliseconds / 1000) as sink:
+            app = make_app(sink.port, given.database or f"sqlite:///{Path(folder) / 'drain.db'}")
             fill(app, given.mails)
-            plain = given.mails / bare(app, port, given.mails)
+            plain = given.mails / bare(app, sink.port, given.mails)
             ours = given.mails / drain(app, given.mails, given.senders)
             print(f"| {milliseconds:g} ms | {plain:.0f} /s | {ours:.0f} /s | {ours / plain:.2f} |", flush=True)
 

@@ -44,6 +44,8 @@ import sqlalchemy as sa
 from werkzeug.test import EnvironBuilder, run_wsgi_app
 
 from benchmarks.population import Population
+from benchmarks.report import TITLES
+from benchmarks.written import written
 from example_app import create_app
 from example_app.models import accounts, db
 from flask_accountflow.flow import Services
@@ -713,14 +715,21 @@ def main() -> None:
     parser.add_argument("--journals", nargs="+", default=["WAL", "DELETE"], help="SQLite's, for --purge")
     parser.add_argument("--folder", help="where temporary files go, such as /dev/shm")
     parser.add_argument("--json", type=Path, help="write what was found to this file")
+    parser.add_argument("--write-docs", action="store_true", help="write what the documentation includes, too")
     given = parser.parse_args()
+    if given.purge and given.write_docs:
+        parser.error("the documentation includes no table of a purge")
+    backend = "sqlite" if given.database is None else sa.make_url(given.database).get_backend_name()
     # That a mail was overtaken by what its recipient did next is no news here.
     logging.getLogger("accountflow.mail").setLevel(logging.ERROR)
-    with tempfile.TemporaryDirectory(dir=given.folder) as name:
+    with (
+        tempfile.TemporaryDirectory(dir=given.folder) as name,
+        written("growth", f"{TITLES[backend]}, {given.rounds} rounds", wanted=given.write_docs),
+    ):
         passes, found = (purge_all if given.purge else grow)(given, Path(name))
     if given.json is not None:
         conditions = {
-            "database": "sqlite" if given.database is None else sa.make_url(given.database).get_backend_name(),
+            "database": backend,
             "python": platform.python_version(),
             "processors": os.cpu_count(),
             "load": os.getloadavg()[0],

@@ -6,7 +6,8 @@ The example app runs four times at once, each under gunicorn with two processes 
 mails: to a server that takes each at once, to one that takes 3 seconds for each, to a port where nobody listens, and to
 one that takes connections and never says a word. In every round each of them is asked each thing once, by one
 connection, in an order that changes and right after a look at its health; a short pause follows. bcrypt is at cost 4,
-because at 12 the hash of a sign-up would hide everything else. It passes when no median is 1.1 times that beside the instant server.
+because at 12 the hash of a sign-up would hide everything else. It passes when no median is 1.1 times that beside the
+instant server.
 """
 
 from __future__ import annotations

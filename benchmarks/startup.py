@@ -1,7 +1,7 @@
 """What starting costs: the time of imports, and the memory of a worker.
 
     python -m benchmarks.startup [--times 15] [--starts 3] [--only NAME] [--adapter FILE] [--imports]
-        [--json FILE]
+        [--json FILE] [--write-docs]
 
 The first table is of fresh interpreters, which take turns: Flask with Flask-SQLAlchemy, the same with this package
 imported, an app without and with accounts after a page, and the small app of each system. The second is of the worker
@@ -27,6 +27,7 @@ from .client import many
 from .run import Entry, entries, load
 from .servers import ROOT, Server, free_port
 from .sink import Sink
+from .written import written
 
 _BASE = "import flask, flask_sqlalchemy"
 _APP = """
@@ -145,6 +146,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     made.add_argument("--cache", type=Path, default=environments.default_cache(), help="where the environments are")
     made.add_argument("--imports", action="store_true", help="list the longest imports of this package")
     made.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
+    made.add_argument("--write-docs", action="store_true", help="write what the documentation includes, too")
     return made.parse_args(arguments)
 
 
@@ -163,16 +165,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         f"{name}: its small app": (python, loading(entry.system.application))
         for name, (entry, python) in pythons.items()
     }
-    with tempfile.TemporaryDirectory() as folder, Sink() as sink:
-        conditions = Conditions(f"sqlite:///{Path(folder) / 'bench.db'}", sink.port, "http://127.0.0.1:8000")
-        alone = take_turns(cases, given.times, conditions)
-        pythons = {OneTable.name: (Entry(OneTable()), ours), **pythons}
-        sizes = workers(pythons, given.starts, sink.port)
-    _print(alone, sizes)
-    if given.imports:
-        print("\n| own ms | total ms | import |\n|---|---|---|")
-        for own, total, name in longest_imports(ours):
-            print(f"| {own:.1f} | {total:.1f} | {name.strip()} |")
+    said = f"Medians of {given.times} interpreters, and of {given.starts} servers, of each kind"
+    with written("startup", said, wanted=given.write_docs):
+        with tempfile.TemporaryDirectory() as folder, Sink() as sink:
+            conditions = Conditions(f"sqlite:///{Path(folder) / 'bench.db'}", sink.port, "http://127.0.0.1:8000")
+            alone = take_turns(cases, given.times, conditions)
+            pythons = {OneTable.name: (Entry(OneTable()), ours), **pythons}
+            sizes = workers(pythons, given.starts, sink.port)
+        _print(alone, sizes)
+        if given.imports:
+            print("\n| own ms | total ms | import |\n|---|---|---|")
+            for own, total, name in longest_imports(ours):
+                print(f"| {own:.1f} | {total:.1f} | {name.strip()} |")
     if given.json is not None:
         given.json.write_text(json.dumps({"alone": alone, "workers": sizes}, indent=1) + "\n")
 

@@ -21,10 +21,15 @@ ROUNDS = 4
 _T = accounts.tables
 user, token, mail, login = _T.user, _T.token, _T.mail, _T.session
 
-_KEY, _NOW, _LINK = sa.bindparam("key"), sa.bindparam("now"), sa.bindparam("link")
-_SINCE, _LOGIN = sa.bindparam("since"), sa.bindparam("login")
-_STAMP, _OWNER = sa.bindparam("present"), sa.bindparam("owner")
-_PURPOSE, _KIND = sa.bindparam("purpose"), sa.bindparam("template")
+
+def _given(name: str) -> sa.BindParameter[Any]:
+    return sa.bindparam(name)
+
+
+_KEY, _NOW, _LINK = _given("key"), _given("now"), _given("link")
+_SINCE, _LOGIN = _given("since"), _given("login")
+_STAMP, _OWNER = _given("present"), _given("owner")
+_PURPOSE, _KIND = _given("purpose"), _given("template")
 _other, _rival = token.alias(), token.alias()
 _OF_ACCOUNT = (
     "id email email_key password_hash email_verified_at is_active is_admin stamp locale last_login_at created_at"
@@ -202,7 +207,7 @@ class _Known:
 def verify() -> Any:
     """Use the link, and confirm the account."""
     link, now = uuid.UUID(request.get_json()["token"]), _now()
-    row = db.session.execute(_BY_LINK, {"link": link, "since": now - timedelta(days=7)}).first()
+    row: Any = db.session.execute(_BY_LINK, {"link": link, "since": now - timedelta(days=7)}).first()
     db.session.commit()
     _lock()
     db.session.execute(_USE, {"link": link, "now": now})
@@ -220,7 +225,7 @@ def log_in() -> Any:
     """Check the password, note the login, and open a session."""
     given, now = request.get_json(), _now()
     asked = {"key": given["email"].lower(), "since": now - timedelta(days=7)}
-    account = db.session.execute(_TO_LOG_IN, asked).first()
+    account: Any = db.session.execute(_TO_LOG_IN, asked).first()
     db.session.commit()
     is_right = bcrypt.checkpw(given["password"].encode(), account.account_password_hash.encode())
     if not is_right:
@@ -235,14 +240,14 @@ def log_in() -> Any:
 def me() -> Any:
     """Say who is logged in."""
     asked = {"login": uuid.UUID(request.headers["Authorization"].partition(" ")[2])}
-    person = db.session.execute(_ME, asked).first()[0]
+    person = db.session.execute(_ME, asked).one()[0]
     return {"id": str(person.id), "email": person.email}
 
 
 def refresh() -> Any:
     """Step to the next generation of a session."""
     asked, now = {"login": uuid.UUID(request.get_json()["refresh_token"])}, _now()
-    row = db.session.execute(_FIND, asked).first()
+    row: Any = db.session.execute(_FIND, asked).first()
     db.session.commit()
     _lock()
     db.session.execute(_ROTATE, {**asked, "now": now, "known": row.login_generation})
@@ -264,7 +269,7 @@ def reset() -> Any:
     """Use the link, set the password, add the notice, and open a session."""
     given, now = request.get_json(), _now()
     link = uuid.UUID(given["token"])
-    row = db.session.execute(_BY_LINK, {"link": link, "since": now - timedelta(days=7)}).first()
+    row: Any = db.session.execute(_BY_LINK, {"link": link, "since": now - timedelta(days=7)}).first()
     db.session.commit()
     hashed = _hash(given["password"])
     _lock()
