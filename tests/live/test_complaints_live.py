@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 import test_browser
+from databases import database
 from live_server import AppServer
 from live_visitors import LivePerson, LiveProgram, ask_for_reset, join, sign_up, volley
 from support import PASSWORD
@@ -181,13 +182,21 @@ def _has_one_mail(live: AppServer, email: str) -> None:
     assert len(live.mail.mails(email)) == 1
 
 
+@pytest.fixture
+def own_engine(live_engine: sa.Engine, tmp_path: Path) -> Iterator[sa.Engine]:
+    """A database of the same kind that no server delivers from."""
+    with database(live_engine.dialect.name, tmp_path) as engine:
+        yield engine
+
+
 def test_mail_in_recipient_locale_from_worker(
-    live: AppServer, live_engine: sa.Engine, email: str, tmp_path: Path
+    live: AppServer, own_engine: sa.Engine, email: str, tmp_path: Path
 ) -> None:
     """A worker writes to its recipient in the language that he signed up in, whoever asked in which language."""
-    uri = live_engine.url.render_as_string(hide_password=False)
+    uri = own_engine.url.render_as_string(hide_password=False)
     languages = ["en", "de", "fr"]
     site = AppServer(uri, live.mail, tmp_path, ACCOUNTFLOW_LANGUAGES=languages, ACCOUNTFLOW_MAIL_KICK="worker")
+    site.flask("db", "upgrade")
     app = create_app(site.settings)
     asks = [("/auth/signup", "de-CH, en;q=0.5", "verify"), ("/auth/password-reset/request", "fr", "password-reset")]
     found = []
