@@ -142,12 +142,12 @@ class MailServer:
             self._arrived.notify_all()
 
     def mails(self, to: str, holding: str = "") -> list[Mail]:
-        """Return the mails that arrived for an address and have a link with the pattern ``holding`` in it."""
+        """Return the mails that arrived for an address and have a link with ``holding`` in it."""
         with self._arrived:
-            return [mail for mail in self._mails if to in mail.recipients and re.search(holding, " ".join(mail.links))]
+            return [mail for mail in self._mails if to in mail.recipients and holding in " ".join(mail.links)]
 
     def wait_for(self, to: str, holding: str = "", patience: float = PATIENCE) -> Mail:
-        """Return the newest mail for an address that has a link like ``holding`` in it, as soon as there is one."""
+        """Return the newest mail for an address that has a link with ``holding`` in it, as soon as there is one."""
         with self._arrived:
             self._arrived.wait_for(lambda: self.mails(to, holding), patience)
         found = self.mails(to, holding)
@@ -157,9 +157,14 @@ class MailServer:
     def link(self, to: str, kind: str) -> str:
         """Return the link of the newest mail with one to ``verify`` or ``password-reset``."""
         # With a token: notices lead to the page that asks for a link.
-        pattern = rf"/auth/{kind}/[\w.-]{{40,}}"
-        found = self.wait_for(to, pattern).links
-        return next(link for link in found if re.search(pattern, link))
+        pattern = re.compile(rf"/auth/{kind}/[\w.-]{{40,}}")
+
+        def links() -> list[str]:
+            return [link for mail in self.mails(to) for link in mail.links if pattern.search(link)]
+
+        with self._arrived:
+            assert self._arrived.wait_for(links, PATIENCE), f"no link to {kind} has arrived for {to}"
+            return links()[-1]
 
 
 class _Keeper:

@@ -88,13 +88,11 @@ class Deliverer:
         """
         halt = stop if stop is not None else threading.Event()
         hand = self._hands.setdefault(os.getpid(), _Hand(self._queue, self._clock))
-        handled, later = 0, None
+        handled, later, claims = 0, None, hand.claims
         try:
             while not halt.is_set() and (limit is None or handled < limit):
                 batch = _BATCH if limit is None else min(_BATCH, limit - handled)
-                # What is committed from now on has a kick of its own: after a claim that found fewer mails than it
-                # could take there is no need to look again.
-                mail = hand.take(batch, anew=not handled)
+                mail = hand.take(batch, claims)
                 if mail is None:
                     break
                 try:
@@ -226,21 +224,25 @@ class _Hand:
         self._clock = clock
         self._mails: deque[Waiting] = deque()
         self._claimed_at = clock()
+        #: How many claims have begun.
+        self.claims = 0
         self._has_all = False
         self._lock = threading.Lock()
 
-    def take(self, size: int, *, anew: bool) -> Waiting | None:
+    def take(self, size: int, claims: int) -> Waiting | None:
         """Return the next mail, of a new claim of up to ``size`` mails where it must be; None when nothing is due.
 
-        Without ``anew`` nothing is claimed while the last claim was of all that was due.
+        ``claims`` is how many there had been when the caller was called. One that began since then and got all that was
+        due need not be followed by another: what is committed later has a call of its own.
         """
         with self._lock:
             self._drop_stale()
-            if not self._mails and (anew or not self._has_all):
+            if not self._mails and (self.claims == claims or not self._has_all):
                 self._claim(size)
             return self._mails.popleft() if self._mails else None
 
     def _claim(self, size: int) -> None:
+        self.claims += 1
         self._claimed_at = self._clock()
         claimed = self._queue.claim(self._claimed_at, size)
         self._has_all = len(claimed) < size

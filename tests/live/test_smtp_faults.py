@@ -22,6 +22,7 @@ from support import Site
 
 from example_app.models import accounts
 from flask_accountflow.events import mail_failed
+from flask_accountflow.mail.watchdog import Watchdog
 from flask_accountflow.models import aware
 
 pytestmark = pytest.mark.slow
@@ -54,7 +55,7 @@ def make_mailing(make_site: MakeSite, monkeypatch: pytest.MonkeyPatch) -> Callab
             **config,
         }
         site = make_site(settings, transport=None)
-        monkeypatch.setattr(site.app.extensions["accountflow_delivery"], "_deadline", 1.5)
+        monkeypatch.setattr(site.app.extensions["accountflow_delivery"], "_watchdog", Watchdog(1.5))
         return site
 
     return make
@@ -330,7 +331,8 @@ def visit(server: AppServer) -> tuple[str, Any, float]:
 
 def test_F02_F03_one_hung_mail_holds_up_no_other(live: AppServer, script: Script, engine: sa.Engine) -> None:
     """While a server hangs on one mail, wherever it does, answers are the same and as fast, and other mails arrive."""
-    _, usual, _ = visit(live)
+    email, usual, _ = visit(live)
+    script.wait_for(email)
 
     for step in STEPS:
         for hang in HANGS.values():

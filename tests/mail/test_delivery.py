@@ -165,6 +165,31 @@ def test_what_comes_during_delivery(world: World) -> None:
     assert world.rows.counts()["pending"] == 1
 
 
+def test_what_comes_while_others_are_in_hand(world: World) -> None:
+    """A call sends what was committed before it, also when it first sends what an earlier one has claimed and holds."""
+    deliverer, hangs, over = world.deliverer(), threading.Event(), threading.Event()
+
+    def hold(letter: Letter) -> None:
+        if letter.subject == "held":
+            hangs.set()
+            over.wait(5)
+
+    world.wire.during = hold
+    world.rows.mail(template="held")
+    world.rows.mail(template="in hand")
+    other = threading.Thread(target=deliverer.deliver_due)
+    other.start()
+    assert hangs.wait(5)
+    world.rows.mail(template="new")
+
+    handled = deliverer.deliver_due()
+    over.set()
+    other.join(5)
+
+    assert handled == 2
+    assert world.wire.sent == ["in hand", "new", "held"]
+
+
 def test_limit(world: World) -> None:
     """No more mails are handled than asked for; the others stay as they are."""
     mails = [world.rows.mail() for _ in range(25)]
