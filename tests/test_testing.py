@@ -8,6 +8,7 @@ import re
 import secrets
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
@@ -33,6 +34,7 @@ from flask_accountflow.passwords import BcryptHasher
 from flask_accountflow.testing import (
     PASSWORD,
     Clock,
+    _Watch,
     assert_indistinguishable,
     link,
     make_user,
@@ -853,3 +855,16 @@ def test_what_was_watched_is_as_before(make_site: MakeSite) -> None:
         _sign_up(site.app)
     assert len(statements) > 3
     assert len(site.letters) == 1
+
+
+def test_deliveries_of_other_threads_do_not_count(make_site: MakeSite) -> None:
+    """What a thread that delivers does meanwhile is no part of an answer, and is not held up."""
+    site = make_site({"ACCOUNTFLOW_MAIL_KICK": "worker"})
+    _sign_up(site.app)
+    with _Watch(site.app) as watch:
+        thread = threading.Thread(target=site.app.extensions["accountflow_delivery"].deliver_due)
+        thread.start()
+        thread.join(10)
+
+    assert len(site.letters) == 1
+    assert watch.statements == []

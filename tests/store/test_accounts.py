@@ -208,6 +208,16 @@ def test_change_rotates_the_stamp(desk: Desk) -> None:
     assert (changed.password_hash, desk.shop.rows("user")[0].name) == ("af1$new", "Vic")
 
 
+def test_change_by_an_expression(desk: Desk) -> None:
+    """A column may be changed to what the database works out, such as its default, beside one that is given."""
+    account = desk.create()
+
+    desk.run(lambda: desk.accounts.change(account, {"name": sa.func.upper("vic"), "password_hash": "af1$new"}))
+
+    [row] = desk.shop.rows("user")
+    assert (row.name, row.password_hash) == ("VIC", "af1$new")
+
+
 def test_change_by_nothing_rotates_too(desk: Desk) -> None:
     """Ending everything that was issued is a change without values."""
     account = desk.create()
