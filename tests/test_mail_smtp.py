@@ -25,7 +25,7 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, Envelope, LoginPassword
 from databases import NOW, Rows, sqlite  # noqa: F401
 from flask import Flask
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from smtp_servers import Answer, Authority, Peer, Script, cut, drip, flood, say_and_cut, silent
 
@@ -312,6 +312,7 @@ TEXTS = st.lists(
 
 @settings(max_examples=300, deadline=None)
 @given(text=TEXTS, html=TEXTS)
+@example(text=f"ä{'x' * 68} \n", html=f"ä{'x' * 68}\t\nnext")
 def test_MAI_05_every_text_arrives(text: str, html: str) -> None:
     """Whatever the text, only CRLF ends a line, no line is too long for its encoding, and the reader sees the text."""
     letter = replace(LETTER, text=text, html=html)

@@ -27,6 +27,10 @@ _ADDRESSES = ("to", "sender", "message_id", "reply_to")
 # RFC 5322 section 2.1.1: text of such lines can go out as it is, with its links in one piece.
 _PLAIN = re.compile(rb"(?:[\t\x20-\x7e]{0,998}\r\n)*")
 
+# Python's quopri encodes a blank at the end of a line without asking whether the line is still short enough:
+# 77 characters, where RFC 2045 section 6.7 allows 76.
+_OVERLONG = re.compile(rb"(?m)^(.{74})(=20|=09)(?=\r$)")
+
 
 @dataclass(frozen=True)
 class Letter:
@@ -139,7 +143,11 @@ def _part(subtype: str, text: str) -> bytes:
     is_plain = _PLAIN.fullmatch(body) is not None
     encoding = "7bit" if is_plain else "quoted-printable"
     head = f'Content-Type: text/{subtype}; charset="utf-8"\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n'
-    return head.encode() + (body if is_plain else quopri.encodestring(body))
+    return head.encode() + (body if is_plain else _quoted_printable(body))
+
+
+def _quoted_printable(body: bytes) -> bytes:
+    return _OVERLONG.sub(rb"\1=\r\n\2", quopri.encodestring(body))
 
 
 def _ascii_address(name: str, address: str) -> str:
