@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..servers import ROOT
-from .base import NEW_PASSWORD, PASSWORD, Answer, Call, Login, Mail, System
+from .base import GUNICORN, NEW_PASSWORD, PASSWORD, Answer, Call, Login, Mail, System
 
 
 def _post(path: str, *expect: int, **fields: str) -> Call:
@@ -17,7 +17,7 @@ class AccountFlow(System):
     """flask-accountflow, as it is in this checkout."""
 
     name = "flask-accountflow"
-    requirements = ("--editable", f"{ROOT}[postgresql]", "gunicorn")
+    requirements = ("--editable", str(ROOT), "psycopg2-binary", *GUNICORN)
     application = "benchmarks.apps.accountflow:create_app()"
     distribution = "flask-accountflow"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from benchmarks.adapters.base import NEW_PASSWORD, PASSWORD, Answer, Call, Login, Mail, System
+from benchmarks.adapters.base import GUNICORN, NEW_PASSWORD, PASSWORD, Answer, Call, Login, Mail, System
 
 
 def _post(path: str, body: Mapping[str, Any], expect: int) -> Call:
@@ -16,7 +16,7 @@ class Allauth(System):
     """Answers 401 to whatever succeeds but logs nobody in, and 400 to what is refused."""
 
     name = "django-allauth"
-    requirements = ("django-allauth[headless]", "Django", "bcrypt", "psycopg[binary]", "gunicorn")
+    requirements = ("django-allauth[headless]", "Django", "bcrypt", "psycopg2-binary", *GUNICORN)
     application = "benchmarks.apps.allauth:application"
     distribution = "django-allauth"
 

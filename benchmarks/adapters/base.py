@@ -17,6 +17,10 @@ from typing import Any
 PASSWORD = "correct-horse-7-battery"
 NEW_PASSWORD = "another-horse-8-battery"
 
+#: The servers, each with its parser of HTTP in C.
+GUNICORN = ("gunicorn", "gunicorn_h1c")
+UVICORN = ("uvicorn[standard]",)
+
 
 @dataclass(frozen=True)
 class Conditions:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.adapters.base import NEW_PASSWORD, PASSWORD, Answer, Call, Login, Mail, System
+from benchmarks.adapters.base import NEW_PASSWORD, PASSWORD, UVICORN, Answer, Call, Login, Mail, System
 
 _TOKEN = r"token=([\w.-]+)"
 
@@ -17,7 +17,7 @@ class FastAPIUsers(System):
         "aiosqlite",
         "jinja2",
         "asyncpg",
-        "uvicorn[standard]",
+        *UVICORN,
     )
     kind = "asgi"
     application = "benchmarks.apps.fastapi_users:app"

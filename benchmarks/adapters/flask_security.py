@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from benchmarks.adapters.base import NEW_PASSWORD, PASSWORD, Answer, Call, Login, Mail, System
+from benchmarks.adapters.base import GUNICORN, NEW_PASSWORD, PASSWORD, Answer, Call, Login, Mail, System
 
 
 class FlaskSecurity(System):
     """Confirms by opening the link, as browsers do; all else is JSON. Each login and each refresh stores a row."""
 
     name = "Flask-Security"
-    requirements = ("Flask-Security-Too[common,fsqla]", "psycopg[binary]", "gunicorn")
+    requirements = ("Flask-Security-Too[common,fsqla]", "psycopg2-binary", *GUNICORN)
     application = "benchmarks.apps.flask_security:create_app()"
     distribution = "Flask-Security-Too"
 

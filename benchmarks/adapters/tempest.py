@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.adapters.base import NEW_PASSWORD, PASSWORD, Answer, Call, Login, Mail, System
+from benchmarks.adapters.base import NEW_PASSWORD, PASSWORD, UVICORN, Answer, Call, Login, Mail, System
 
 _TOKEN = r"token=([\w-]+)"
 
@@ -11,7 +11,7 @@ class Tempest(System):
     """tempest-fastapi-sdk under uvicorn."""
 
     name = "tempest-fastapi-sdk"
-    requirements = ("tempest-fastapi-sdk[auth,email,postgres,sqlite]", "uvicorn[standard]")
+    requirements = ("tempest-fastapi-sdk[auth,email,postgres,sqlite]", *UVICORN)
     kind = "asgi"
     application = "benchmarks.apps.tempest:app"
     distribution = "tempest-fastapi-sdk"

@@ -32,7 +32,7 @@ def create_app() -> Flask:
     plenty = "1000000/second"
     app.config.update(
         SECRET_KEY="0123456789abcdef0123456789abcdef",
-        SQLALCHEMY_DATABASE_URI=given.database.replace("postgresql:", "postgresql+psycopg:"),
+        SQLALCHEMY_DATABASE_URI=given.database.replace("postgresql:", "postgresql+psycopg2:"),
         # A connection for each thread, and for those that deliver.
         SQLALCHEMY_ENGINE_OPTIONS={"pool_size": 10},
         MAIL_SERVER="127.0.0.1",

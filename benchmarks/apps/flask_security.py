@@ -56,7 +56,7 @@ def _settings() -> dict:
     return {
         "SECRET_KEY": "0123456789abcdef0123456789abcdef",
         "SECURITY_PASSWORD_SALT": "146585145368132386173505678016728509634",
-        "SQLALCHEMY_DATABASE_URI": given.database.replace("postgresql://", "postgresql+psycopg://"),
+        "SQLALCHEMY_DATABASE_URI": given.database.replace("postgresql://", "postgresql+psycopg2://"),
         # A connection for each thread.
         "SQLALCHEMY_ENGINE_OPTIONS": {"pool_size": 8, "connect_args": {"timeout": 30} if sqlite else {}},
         "MAIL_SERVER": "127.0.0.1",

@@ -22,7 +22,7 @@ class User(db.Model):
 def create_app() -> Flask:
     """Return the app under the conditions of this process."""
     app = Flask(__name__)
-    app.config["SQLALCHEMY_DATABASE_URI"] = conditions().database.replace("postgresql:", "postgresql+psycopg:")
+    app.config["SQLALCHEMY_DATABASE_URI"] = conditions().database.replace("postgresql:", "postgresql+psycopg2:")
     db.init_app(app)
 
     @app.get("/")
