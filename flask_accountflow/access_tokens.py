@@ -24,6 +24,8 @@ _MAX_LENGTH = 4096
 _TYPE = "at+jwt"
 # What an access token says, and by which type (RFC 9068 section 2.2); "sid" and "typ" are ours.
 _CLAIMS = dict.fromkeys(("iss", "aud", "sub", "sid", "jti", "typ"), str) | dict.fromkeys(("iat", "exp"), int)
+# json.dumps() would make one for each part of a token.
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
 # The order of P-256 (NIST SP 800-186 section 3.2.1.3).
 _P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
@@ -156,7 +158,7 @@ def _with_low_s(signature: bytes) -> bytes:
 
 
 def _part(members: Mapping[str, Any]) -> str:
-    return base64url(json.dumps(members, separators=(",", ":")).encode())
+    return base64url(_ENCODER.encode(members).encode())
 
 
 def _json(raw: bytes) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cached_property
@@ -85,8 +86,10 @@ class Store:
         from limits.storage import storage_from_string  # noqa: PLC0415 - 53 ms, only for who uses it
 
         # Before limits looks for it: what another thread is just importing it takes for a version that is too old.
-        with suppress(ImportError):
-            import_module("valkey" if self._uri.startswith("valkey") else "redis")
+        library = re.match("redis|valkey", self._uri)
+        if library is not None:
+            with suppress(ImportError):
+                import_module(library[0])
         return storage_from_string(self._uri, **_options(self._uri))
 
     def _ask(self, question: Callable[[Any], Any]) -> Any:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
@@ -22,6 +23,7 @@ from .errors import Refusal
 from .rules import Rate
 
 
+@lru_cache(maxsize=256)
 def network(ip: str | None) -> str:
     """Return what stands for the client at ``ip``: the IPv4 address, the IPv6 /64, or ``unknown``."""
     try:

@@ -81,7 +81,7 @@ class Units:
 
     def execute(self, statement: Any, values: Any = None) -> sa.Result[Any]:
         """Run one statement on the database of the user model."""
-        return self.session().execute(
+        return self._registry()().execute(  # what runs units or reads has seen to the watch
             statement, values, bind_arguments=self._bind, execution_options={"synchronize_session": False}
         )
 

@@ -34,7 +34,7 @@ def read_json(request: Request) -> dict[str, Any]:
     if request.mimetype != "application/json" or charset not in {"utf-8", "utf8"}:
         raise Refusal("unsupported_media_type")
     try:
-        found = json.loads(raw.decode(), object_pairs_hook=_once_each, parse_constant=_no_constant)
+        found = _DECODER.decode(raw.decode())
     except (ValueError, RecursionError):
         raise Refusal("malformed_body") from None
     if not isinstance(found, dict):
@@ -51,3 +51,7 @@ def _once_each(pairs: list[tuple[str, Any]]) -> Mapping[str, Any]:
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
+
+
+# json.loads() would make one for each body.
+_DECODER = json.JSONDecoder(object_pairs_hook=_once_each, parse_constant=_no_constant)

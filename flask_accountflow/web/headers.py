@@ -40,8 +40,12 @@ def publish(response: Response) -> Response:
 def protect(response: Response, settings: Settings) -> Response:
     """Add what keeps an answer private, unless it was published, and a page safe; what the host has set stays."""
     headers = response.headers
-    is_public = response.cache_control.public
-    response.vary.update(("Accept",) if is_public else ("Accept", "Cookie"))
+    is_public = "Cache-Control" in headers and response.cache_control.public
+    varies = ("Accept",) if is_public else ("Accept", "Cookie")
+    if "Vary" in headers:
+        response.vary.update(varies)
+    else:
+        headers["Vary"] = ", ".join(varies)
     if not is_public:
         headers["Cache-Control"] = "no-store"
     headers.setdefault("X-Content-Type-Options", "nosniff")

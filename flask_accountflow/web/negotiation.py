@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from flask import Request
+from werkzeug.datastructures import MIMEAccept
+from werkzeug.http import parse_accept_header
 
 #: What browsers send forms as.
 FORM_TYPES = frozenset({"application/x-www-form-urlencoded", "multipart/form-data"})
@@ -20,17 +24,23 @@ def wants_json(request: Request) -> bool:
     The better quality in ``Accept`` wins. On a tie (``*/*``, or no header at all) a JSON type named in
     ``Accept``, a bearer token, or a change that is not sent as a form tell a program; browsers do none of these.
     """
-    accept = request.accept_mimetypes
-    json = max(accept.quality(kind) for kind in _JSON_TYPES)
-    html = accept.quality("text/html")
+    json, html, is_named = _wishes(request.headers.get("Accept", ""))
     if json != html:
-        return bool(json > html)
+        return json > html
     return (
         request.mimetype == "application/json"
-        or any(kind in _JSON_TYPES for kind in accept.values())
+        or is_named
         or request.headers.get("Authorization", "").lower().startswith("bearer")
         or (request.method not in {"GET", "HEAD", "OPTIONS"} and not _is_from_page(request))
     )
+
+
+@lru_cache(maxsize=64)
+def _wishes(header: str) -> tuple[float, float, bool]:
+    """Return the qualities of JSON and HTML in ``Accept``, and whether a JSON type is named there."""
+    accept = parse_accept_header(header, MIMEAccept)
+    json = max(accept.quality(kind) for kind in _JSON_TYPES)
+    return json, accept.quality("text/html"), any(kind in _JSON_TYPES for kind in accept.values())
 
 
 def is_fragment(request: Request) -> bool:

@@ -62,4 +62,4 @@ def _debug_origin(services: Services) -> str | None:
 
 
 def _printable(text: str) -> str:
-    return "".join(sign if sign.isprintable() else "?" for sign in text)
+    return text if text.isprintable() else "".join(sign if sign.isprintable() else "?" for sign in text)
