@@ -38,7 +38,7 @@ from benchmarks.adapters.base import NEW_PASSWORD, PASSWORD, Answer, Call
 from benchmarks.client import Client, many
 from benchmarks.example import SYSTEM, Site
 from benchmarks.rows import database
-from benchmarks.servers import _GUARD, ROOT, Server, _descendants, cpu_seconds, free_port
+from benchmarks.servers import GUARD, ROOT, Server, cpu_seconds, descendants, free_port
 from benchmarks.sink import Sink
 
 # The shortest window of failed logins per address, and how many it takes (ACCOUNTFLOW_RATELIMIT_LOGIN).
@@ -53,7 +53,7 @@ def running(command: Sequence[str], environment: Mapping[str, str], folder: Path
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("FLASK_")}
     with (folder / f"{Path(command[0]).name}-{time.monotonic_ns()}.log").open("wb") as log:
         process = subprocess.Popen(
-            ["sh", "-c", _GUARD, "sh", *command],
+            ["sh", "-c", GUARD, "sh", *command],
             cwd=folder,
             env={**inherited, **environment, "PYTHONPATH": str(ROOT)},
             stdin=subprocess.PIPE,
@@ -164,7 +164,7 @@ class Meter:
         return {
             "processes": sum(group.cpu_seconds() for group in self._groups),
             "database": sum(map(cpu_seconds, behind)),
-            "nginx": 0.0 if self._front is None else sum(map(cpu_seconds, _descendants(self._front))),
+            "nginx": 0.0 if self._front is None else sum(map(cpu_seconds, descendants(self._front))),
             "client": time.process_time(),
         }
 

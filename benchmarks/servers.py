@@ -26,9 +26,9 @@ _KEEP_ALIVE = "600"
 #: gunicorn 25 and later would make a socket in the home directory.
 _GUNICORN = "control_socket_disable = True\n"
 
-#: The shell becomes the server. What it leaves beside it ends the server when the standard input of the shell does,
-#: which is when the harness ends, however that ends.
-_GUARD = 'exec 3<&0; (read -r _ <&3; kill -TERM $$) & exec "$@" </dev/null 3<&-'
+#: For ``sh -c``: the shell becomes the server. What it leaves beside it ends the server when the standard input of the
+#: shell does, which is when the harness ends, however that ends.
+GUARD = 'exec 3<&0; (read -r _ <&3; kill -TERM $$) & exec "$@" </dev/null 3<&-'
 
 
 class Server:
@@ -70,7 +70,7 @@ class Server:
             if self._tables:
                 self._make_tables()
             self._process = subprocess.Popen(
-                ["sh", "-c", _GUARD, "sh", *self._command()],
+                ["sh", "-c", GUARD, "sh", *self._command()],
                 cwd=self._folder,
                 env=self._environment,
                 stdin=subprocess.PIPE,
@@ -141,7 +141,7 @@ class Server:
 
     def processes(self) -> list[int]:
         """Return the ids of the processes of the server that live now."""
-        return [self._process.pid, *_descendants(self._process.pid)] if self._process is not None else []
+        return [self._process.pid, *descendants(self._process.pid)] if self._process is not None else []
 
     def cpu_seconds(self) -> float:
         """Return how much processor time they have taken, together and since their start."""
@@ -193,13 +193,13 @@ def memory(process: int) -> int:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:")), 0)
 
 
-def _descendants(process: int) -> Iterator[int]:
+def descendants(process: int) -> Iterator[int]:
     """Yield the children of a process, and theirs."""
     try:
         for children in Path(f"/proc/{process}/task").glob("*/children"):
             for child in map(int, children.read_text().split()):
                 yield child
-                yield from _descendants(child)
+                yield from descendants(child)
     except OSError:
         return
 

@@ -84,7 +84,8 @@ _SCRUBBED_LENGTH = 1000
 def send(name: str, sender: object, **payload: Any) -> None:
     """Log the event and send its signal. A receiver's exception is logged, and the others still run."""
     signal = _signals[name]
-    _audit.info("%s", line(name, **payload))
+    if _audit.isEnabledFor(logging.INFO):  # a line takes as long to make as a small part of a request
+        _audit.info("%s", line(name, **payload))
     if signal.is_muted:
         return
     for receiver in signal.receivers_for(sender):

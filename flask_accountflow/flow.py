@@ -87,6 +87,20 @@ class Services:
         """Run ``work`` as one unit of work and return what it returns."""
         return self.store.units.run(work, own=self.own)
 
+    def hash(self, password: str) -> str:
+        """Return what to store of a password. It takes long, so others may have the connection meanwhile.
+
+        Raises a ``busy`` :exc:`.Refusal` when too many passwords are being hashed.
+        """
+        self.store.units.release()
+        return self.hasher.hash(password)
+
+    def check(self, password: str, stored: str | None) -> bool:
+        """Tell whether ``stored`` is of ``password``. It takes as long as :meth:`hash`, and raises like it."""
+        self.store.units.release()
+        (right,) = self.hasher.check(password, stored)
+        return right
+
     def announce(self, event: str, **payload: Any) -> None:
         """Send a signal once the unit of work is durable."""
         details = {**self.details(), **payload}
@@ -140,8 +154,11 @@ class Services:
     def password_fault(self, password: str, *, email: str | None, field: str = "password") -> FieldFault | None:
         """Return why a new password is refused, or None. Where it asks another service it does so last, and once."""
         fault = self.policy.fault(password, email=email)
-        if fault is None and self.is_breached(password):
-            fault = FieldFault("password", "breached", noted("This password was in a data breach. Use another one."))
+        if fault is None:
+            self.store.units.release()  # that service may take its time
+            if self.is_breached(password):
+                detail = noted("This password was in a data breach. Use another one.")
+                fault = FieldFault("password", "breached", detail)
         return None if fault is None else replace(fault, field=field)
 
     def reserve_login(self, address: Address) -> Reservation:

@@ -23,7 +23,7 @@ def open_link(services: Services, purpose: str, token: str) -> Link:
     except InvalidToken:
         raise Refusal("token_invalid", data={"purpose": purpose}) from None
     units, since = services.store.units, services.since(services.settings.unverified_max_age)
-    link = units.read(lambda: services.store.links.find(row_id, since), release=True)
+    link = units.read(lambda: services.store.links.find(row_id, since))
     if link is None or link.purpose != purpose:
         raise Refusal("token_expired", data={"purpose": purpose, "email_masked": None})
     return link

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from typing import Any
+from uuid import UUID
 
 import pytest
 from blinker import NamedSignal
@@ -14,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_accountflow import events
+from flask_accountflow.tokens import Devices, Links, RefreshTokens
 
 NAMES = ["user_signed_up", "email_verified", "logged_in", "login_failed", "logged_out", "password_reset"]
 NAMES += ["sessions_revoked", "refresh_reused", "mail_queued", "mail_sent", "mail_failed"]
@@ -206,9 +208,11 @@ def test_AUD_02_any_text_stays_on_its_line(text: str) -> None:
     [
         ("vic@example.com", "<address>"),
         ("<vic@example.com>", "<address>"),
-        ("IjAxMjM0NTY3ODlhYmNkZWYwMSI.aS_sAA.Gf3bX0yQ2m7kqJ3h0pV1n5r8tS4uW6xY9zA2cE5gH7", "<token>"),
-        ("WyJBU05GWjRtcnplOEJJMFZuaWF2Tjd3Iiw3XQ.Gf3bX0yQ2m7kqJ3h0pV1n5r8tS4uW6xY9zA2cE5gH7", "<token>"),
+        (Links(["k" * 32]).make("signup", UUID(int=7), datetime(2026, 11, 21, tzinfo=timezone.utc)), "<token>"),
+        (RefreshTokens(["k" * 32]).make(UUID(int=7), 7), "<token>"),
+        (Devices(["k" * 32]).make("vic@example.com", datetime(2026, 11, 21, tzinfo=timezone.utc)), "<token>"),
     ],
+    ids=["address", "bracketed address", "link", "refresh token", "device"],
 )
 def test_AUD_03_addresses_and_tokens_are_removed(audit: pytest.LogCaptureFixture, secret: str, shown: str) -> None:
     """What a mail server or a visitor says is written without addresses and tokens."""
@@ -223,6 +227,24 @@ def test_AUD_03_only_known_members_are_written(audit: pytest.LogCaptureFixture) 
     events.send("logged_in", SENDER, user_id="42", token="canary", account=object(), password="canary")
 
     assert lines(audit) == ["event=logged_in user_id=42"]
+
+
+def test_a_line_that_nobody_keeps_is_not_made(audit: pytest.LogCaptureFixture) -> None:
+    """Where the audit log is off, nothing is formatted, and signals are sent all the same."""
+    told = Receiver()
+    asked: list[str] = []
+
+    class Reason:
+        def __str__(self) -> str:
+            asked.append("asked")
+            return "no"
+
+    with events.login_failed.connected_to(told):
+        events.send("login_failed", SENDER, reason=Reason())
+        with audit.at_level(logging.WARNING, "accountflow.audit"):
+            events.send("login_failed", SENDER, reason=Reason())
+
+    assert (len(told.got), asked, len(lines(audit))) == (2, ["asked"], 1)
 
 
 def test_a_value_is_cut(audit: pytest.LogCaptureFixture) -> None:

@@ -1,7 +1,8 @@
 """Bare Flask views that run the SQL of our flows through Flask-SQLAlchemy, and nothing else.
 
 The same statements, savepoints and, on SQLite, the write lock; the same hashes; no forms, no addresses, no signatures,
-no limits, no mail: what accounts cost at least. Statements are built once, as a careful author would.
+no limits, no mail: what accounts cost at least. Statements are built once, as a careful author would. The app around
+them is the example app's: it has a secret, so that Flask opens its session for each request, and the same middleware.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 import bcrypt
 import sqlalchemy as sa
 from flask import Flask, request
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 from example_app.models import User, accounts, db
 
@@ -293,7 +295,8 @@ def empty() -> Any:
 def create_app(uri: str) -> Flask:
     """Return the app, on a database that has the tables."""
     app = Flask(__name__)
-    app.config["SQLALCHEMY_DATABASE_URI"] = uri
+    app.config.update(SQLALCHEMY_DATABASE_URI=uri, SECRET_KEY="0123456789abcdef0123456789abcdef")
+    app.wsgi_app = ProxyFix(app.wsgi_app, x_for=0, x_proto=0)  # type: ignore[method-assign]
     db.init_app(app)
     for path, view in {
         "/auth/signup": signup,

@@ -27,7 +27,7 @@ def create_user(services: Services, form: CreateUserForm) -> Outcome:
         fault = services.password_fault(password, email=form.email.data)
         if fault is not None:
             raise refused(form, [fault])
-    password_hash = services.hasher.hash(password) if password else None
+    password_hash = services.hash(password) if password else None
     account, links = services.unit(lambda: _create(services, form, password_hash))
     return Outcome("user_created", {**user(account), **links}, status=201)
 

@@ -21,7 +21,7 @@ def run(services: Services, form: PasswordChangeForm) -> Outcome:
     if form.new_password.text == form.current_password.text:
         detail = noted("This is the password you have. Choose a new one.")
         raise refused(form, [FieldFault("new_password", "same_as_old", detail)])
-    password_hash = services.hasher.hash(form.new_password.text)
+    password_hash = services.hash(form.new_password.text)
     sign_in = services.unit(lambda: _change(services, account, password_hash))
     return Outcome("password_changed", go="me", sign_in=sign_in)
 

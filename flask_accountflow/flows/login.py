@@ -42,13 +42,11 @@ def _check(services: Services, address: Address, password: str) -> tuple[Account
     """Return the account, whether the password is its own, and whether a pending sign-up was made with it."""
     since = services.since(services.settings.unverified_max_age)
     find = services.store.accounts.find_for_login
-    account, attempt = services.store.units.read(lambda: find(address.key, since), release=True)
-    (right,) = services.hasher.check(password, account.password_hash if account is not None else None)
-    if right:
+    account, attempt = services.store.units.read(lambda: find(address.key, since))
+    if services.check(password, account.password_hash if account is not None else None):
         return account, True, False
     # A wrong password costs two hashes, whoever owns the address and whether or not somebody signed up with it.
-    (tried,) = services.hasher.check(password, attempt.password_hash if attempt is not None else None)
-    return account, False, tried
+    return account, False, services.check(password, attempt.password_hash if attempt is not None else None)
 
 
 def _welcome(services: Services, form: LoginForm, account: Account, failures: int) -> Outcome:
@@ -59,7 +57,7 @@ def _welcome(services: Services, form: LoginForm, account: Account, failures: in
         _unverified(services, form.email.address, None)
     new_hash = None
     if account.password_hash is not None and services.hasher.needs_rehash(account.password_hash):
-        new_hash = services.hasher.hash(form.password.text)
+        new_hash = services.hash(form.password.text)
 
     def work() -> SignIn:
         sign_in = _open(services, account, remember=form.remember.data, new_hash=new_hash)

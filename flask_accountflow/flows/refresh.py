@@ -42,7 +42,7 @@ def _find(services: Services, token: str) -> tuple[Login, Account, int]:
     except InvalidToken:
         raise _refused() from None
     sessions, units = services.store.sessions, services.store.units
-    found = units.read(lambda: sessions.find(login_id), release=True)
+    found = units.read(lambda: sessions.find(login_id))
     if found is None or found[0].kind != API:
         raise _refused()
     login, account = found

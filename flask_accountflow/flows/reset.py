@@ -101,7 +101,7 @@ def _hash(services: Services, form: ResetForm, account: Account, reservation: Re
         fault = services.password_fault(form.password.text, email=account.email)
         if fault is not None:
             raise refused(form, [fault])
-        return services.hasher.hash(form.password.text)
+        return services.hash(form.password.text)
     except Refusal:
         reservation.give_back()
         raise

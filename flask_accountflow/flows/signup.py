@@ -28,7 +28,7 @@ def run(services: Services, form: SignupForm) -> Outcome:
     if services.settings.auto_activate:
         return _run_at_once(services, form, fields)
     payload = {
-        "password_hash": services.hasher.hash(form.password.text),
+        "password_hash": services.hash(form.password.text),
         "fields": fields,
         "next": form.next.data if form.next.data and len(form.next.data) <= TEXT_LIMIT else None,
         "nonce": services.visit.nonce if services.visit.nonce is not None else secrets.token_hex(16),
@@ -50,7 +50,7 @@ def _check_your_mail(services: Services, form: SignupForm, created: Account | No
 
 def _run_at_once(services: Services, form: SignupForm, fields: Mapping[str, Any]) -> Outcome:
     """Confirm and log in without a mail, as AUTO_ACTIVATE wants it. A known address gets what it always gets."""
-    password_hash = services.hasher.hash(form.password.text)
+    password_hash = services.hash(form.password.text)
     sign_in = services.unit(lambda: _open_at_once(services, form, fields, password_hash))
     if sign_in is None:
         return _check_your_mail(services, form, None, None)

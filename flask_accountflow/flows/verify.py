@@ -156,7 +156,7 @@ def _needs_password(services: Services, link: Link) -> bool:
     if not link.rivals:
         return False
     since = services.since(services.settings.unverified_max_age)
-    rivals = services.store.units.read(lambda: services.store.links.rivals(link, since), release=True)
+    rivals = services.store.units.read(lambda: services.store.links.rivals(link, since))
     return set(rivals.values()) != {link.payload.get("nonce")}
 
 
@@ -177,7 +177,7 @@ def _chosen_password(services: Services, form: VerifyForm, link: Link) -> str | 
     fault = services.password_fault(password, email=link.sent_to)
     if fault is not None:
         raise refused(form, [fault])
-    return services.hasher.hash(password)
+    return services.hash(password)
 
 
 def _already(link: Link) -> Outcome:

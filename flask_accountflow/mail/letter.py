@@ -27,6 +27,10 @@ _ADDRESSES = ("to", "sender", "message_id", "reply_to")
 # RFC 5322 section 2.1.1: text of such lines can go out as it is, with its links in one piece.
 _PLAIN = re.compile(rb"(?:[\t\x20-\x7e]{0,998}\r\n)*")
 
+# RFC 5322 section 2.1.1: such a line is not folded. Few addresses are another kind of line.
+_LINE = 78
+_SIMPLE_ADDRESS = re.compile(r"[a-z0-9._+-]+@[a-z0-9.-]+", re.IGNORECASE | re.ASCII)
+
 # Python's quopri encodes a blank at the end of a line without asking whether the line is still short enough:
 # 77 characters, where RFC 2045 section 6.7 allows 76.
 _OVERLONG = re.compile(rb"(?m)^(.{74})(=20|=09)(?=\r$)")
@@ -115,10 +119,20 @@ def _head(letter: Letter, boundary: str) -> Iterator[bytes]:
         ("Content-Type", f'multipart/alternative; boundary="{boundary}"'),
     ]
     for name, value in rest:
-        yield SMTP.fold_binary(name, value)
+        yield _plain(name, value) or SMTP.fold_binary(name, value)
+
+
+def _plain(name: str, value: str) -> bytes | None:
+    """Return the header of an ASCII value that fits on one line; None for another."""
+    line = f"{name}: {value}"
+    return f"{line}\r\n".encode() if len(line) <= _LINE and value.isascii() else None
 
 
 def _mailbox(name: str, address: str, display_name: str = "") -> bytes:
+    if not display_name and _SIMPLE_ADDRESS.fullmatch(address):
+        made = _plain(name, address)
+        if made is not None:  # Python's parser of addresses would take a seventh of what a mail costs
+            return made
     return _encoded(name, Address(display_name, addr_spec=address))
 
 

@@ -126,6 +126,9 @@ class Queue:
 
     def _claim(self, connection: sa.Connection, now: datetime, batch: int) -> tuple[bool, list[Waiting]]:
         """Return whether something was due, and what of it became ours: another worker may have been first."""
+        if connection.dialect.name == "sqlite":
+            # The write lock before what reads: an upgrade from reading does not honour the busy timeout.
+            connection.execute(self._lock)
         rows = connection.execute(self._due, {"now": now, "batch": batch}).scalars().all()
         if not rows:
             return False, []
@@ -182,9 +185,6 @@ class Queue:
         for last in (False, False, True):
             try:
                 with self._begin() as connection:
-                    if connection.dialect.name == "sqlite":
-                        # The write lock first: an upgrade from reading does not honour the busy timeout.
-                        connection.execute(self._lock)
                     return work(connection)
             except DBAPIError as error:
                 if last or not (is_transient(error) or error.connection_invalidated):

@@ -152,13 +152,21 @@ class Sessions:
 
         The stamp and the state are compared as the row says, not as an entity in memory does.
         """
-        row = self._units.execute(self._load, {"login": login_id}).first()
+        row = self._units.entities(self._load, {"login": login_id}).first()
         if row is None:
             return None
         login = Login.from_row(row._mapping)
         if row.stamp != login.stamp or not row.is_active:
             return None
         return row[0], login
+
+    def member(self, login_id: uuid.UUID) -> tuple[Account, Login] | None:
+        """Return what :meth:`load` does, but the account in the place of the app's entity."""
+        found = self.find(login_id)
+        if found is None:
+            return None
+        login, account = found
+        return (account, login) if account.stamp == login.stamp and account.is_active else None
 
     def find(self, login_id: uuid.UUID) -> tuple[Login, Account] | None:
         """Return a login, dead or alive, and its account."""
@@ -184,11 +192,11 @@ class Sessions:
         """End every login of an account but the one to ``keep``; False when there was none."""
         statement = self._revoke_all if keep is None else self._revoke_all.where(self._login_id != keep)
         result = self._units.execute(statement, {"owner": account_id, "now": now})
-        return bool(getattr(result, "rowcount", 0) > 0)
+        return result.rowcount > 0
 
     def revoke_everybody(self, now: datetime) -> int:
         """End every login of the site, and return how many there were."""
-        return int(getattr(self._units.execute(self._revoke_everybody, {"now": now}), "rowcount", 0))
+        return self._units.execute(self._revoke_everybody, {"now": now}).rowcount
 
     def living(self, account: Account, now: datetime) -> list[Device]:
         """Return where the account is logged in, the one used last first."""

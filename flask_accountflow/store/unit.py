@@ -35,6 +35,8 @@ _log = logging.getLogger("accountflow.store")
 _WROTE = "accountflow.wrote"
 _COMMITTED = "accountflow.committed"
 _LATER = "accountflow.later"
+# The transaction that a read of ours began, while nobody else has used it for more than reading.
+_READ = "accountflow.read"
 # An attribute of a session factory.
 _WATCHED = "accountflow.watched"
 
@@ -79,25 +81,43 @@ class Units:
         """Return the name of the kind of database: ``postgresql``, ``sqlite``, …"""
         return self.session().get_bind(**self._bind).dialect.name
 
-    def execute(self, statement: Any, values: Any = None) -> sa.Result[Any]:
-        """Run one statement on the database of the user model."""
-        return self._registry()().execute(  # what runs units or reads has seen to the watch
-            statement, values, bind_arguments=self._bind, execution_options={"synchronize_session": False}
-        )
+    def execute(self, statement: Any, values: Any = None) -> sa.CursorResult[Any]:
+        """Run one statement over tables in the transaction of the session, on the database of the user model.
+
+        Not by ``Session.execute()``, which asks first whether the ORM has a part in it: a quarter of a small read.
+        """
+        session = self._registry()()  # what runs units or reads has seen to the watch
+        if not statement.is_select:
+            session.info[_WROTE] = True
+        connection = session.connection(bind_arguments={**self._bind, "clause": statement})
+        return connection.execute(statement, values)
+
+    def entities(self, statement: Any, values: Any) -> sa.Result[Any]:
+        """Run one SELECT of the app's entities."""
+        return self._registry()().execute(statement, values, bind_arguments=self._bind)
 
     def changed(self, statement: Any, values: Any) -> bool:
         """Run a guarded UPDATE or DELETE and tell whether it found its row."""
         result = self.execute(statement, values)
-        return bool(getattr(result, "rowcount", 0) == 1)
+        return result.rowcount == 1
 
     def read(self, work: Callable[[], T], *, release: bool = False) -> T:
-        """Return what ``work`` reads. ``release`` gives the connection back, for a slow step that follows."""
+        """Return what ``work`` reads. ``release`` gives the connection back; without it, a unit may go on in it."""
         session = self.session()
+        is_first = not session.in_transaction()
         with session.no_autoflush:
             result = work()
-        if release and not _is_begun(session):
-            session.commit()
+        if release:
+            self.release()
+        elif is_first:
+            session.info[_READ] = session.get_transaction()
         return result
+
+    def release(self) -> None:
+        """Give the connection back before a slow step, unless the host has begun what it will commit."""
+        session = self.session()
+        if session.in_transaction() and not _is_begun(session):
+            session.commit()
 
     def run(self, work: Callable[[], T], *, own: bool) -> T:
         """Run ``work`` and return what it returns; if it raises, only its writes are undone.
@@ -133,8 +153,24 @@ class Units:
 
     def _begin(self, session: Session) -> None:
         if session.in_transaction():
-            session.commit()  # the end of the host's reads: a fresh snapshot, and no lock to upgrade
+            if self._reads_afresh(session):
+                session.expire_all()  # as a commit does; two round trips are saved
+            else:
+                session.commit()  # the end of the host's reads: a fresh snapshot, and no lock to upgrade
         self._lock_first(session)
+
+    def _reads_afresh(self, session: Session) -> bool:
+        """Tell whether a read of ours began the transaction, and left neither a snapshot in it nor a lock."""
+        if session.info.get(_READ) is not session.get_transaction():
+            return False
+        connection = session.connection(bind_arguments=self._bind)
+        match connection.dialect.name:
+            case "postgresql":  # at this level each statement has a snapshot of its own
+                level = connection.get_execution_options().get("isolation_level", connection.default_isolation_level)
+                return level == "READ COMMITTED"
+            case "sqlite":  # whose driver begins nothing for a SELECT, unless the host makes it
+                return not getattr(connection.connection.dbapi_connection, "in_transaction", True)
+        return False
 
     def _lock_first(self, session: Session) -> None:
         if self.dialect() == "sqlite":
@@ -233,6 +269,7 @@ def _after_transaction_end(session: Session, transaction: SessionTransaction) ->
     if transaction.parent is not None:
         return
     session.info.pop(_WROTE, None)
+    session.info.pop(_READ, None)
     waiting = session.info.pop(_LATER, ())
     if session.info.pop(_COMMITTED, False):
         for _, call in waiting:

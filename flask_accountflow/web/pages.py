@@ -14,6 +14,7 @@ from ..flow import Action, Outcome, Services, Visit
 from ..forms import check, from_browser
 from ..languages import ENGLISH, Language
 from ..models import EMAIL_LENGTH
+from ..sessions import Member
 from ..store.sessions import BROWSER
 from . import origin
 from .extras import EXTRAS
@@ -49,6 +50,11 @@ class Pages:
 
     def __init__(self, site: Site) -> None:
         self._site = site
+
+    def member(self) -> Member | None:
+        """Return who calls, looked up with the app's entity, which pages show."""
+        sessions.current()
+        return sessions.member()
 
     def show(self, services: Services, action: Action, form: Form) -> Outcome:
         """Run what GET shows."""

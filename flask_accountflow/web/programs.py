@@ -16,6 +16,7 @@ from ..flow import Action, Outcome, Services, SignIn, Visit
 from ..flows.me import user
 from ..forms import check, describe, from_json
 from ..languages import Language
+from ..sessions import Member
 from ..store.sessions import API, BROWSER
 from . import origin
 from .body import read_json
@@ -32,6 +33,10 @@ class Programs:
     """Requests and answers of programs, in JSON."""
 
     name = "json"
+
+    def member(self) -> Member | None:
+        """Return who calls."""
+        return sessions.member()
 
     def show(self, services: Services, action: Action, form: Form) -> Outcome:
         """Run what GET shows. A page that is only a form is described by its fields."""

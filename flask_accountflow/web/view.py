@@ -19,6 +19,7 @@ from .. import sessions
 from ..errors import Refusal
 from ..events import scrub
 from ..flow import Action, Outcome, Services, Visit
+from ..sessions import Member
 from .body import MAX_BYTES
 from .negotiation import looks_ahead, wants_json
 from .pages import Pages
@@ -43,6 +44,7 @@ class Format(Protocol):
 
     name: str
 
+    def member(self) -> Member | None: ...
     def show(self, services: Services, action: Action, form: Form) -> Outcome: ...
     def read(self, services: Services, action: Action, fixed: Mapping[str, str]) -> Form | None: ...
     def protect(self, services: Services, action: Action, form: Form | None) -> None: ...
@@ -127,10 +129,10 @@ class _Call:
         """Refuse who may not use this action, before anything of the request is looked at."""
         if not self._action.needs_login:
             return
-        found = sessions.current()
+        found = self._format.member()
         if found is None:
             raise Refusal("authentication_required")
-        if self._action.needs_admin and not found.user.is_admin:
+        if self._action.needs_admin and not found.account.is_admin:
             raise Refusal("forbidden")
 
     def _opening_runs(self) -> bool:
@@ -158,7 +160,7 @@ class _Call:
         return self._format.refuse(services, self._action, refusal, form)
 
     def _get(self) -> Response:
-        if self._action.for_strangers and self._format.name == "html" and sessions.current() is not None:
+        if self._action.for_strangers and self._format.name == "html" and sessions.member() is not None:
             settings = self._services.settings
             return send_on(destination("after_login", settings, safe_next(asked("next"), settings)))
         self._form = self._blank()
@@ -182,10 +184,9 @@ class _Call:
     def _serve(self, form: Form | None) -> Services:
         """Return the services as this visitor may use them. What is opened in the place of a login is of its kind."""
         visit = self._format.visit(self._services, form)
-        found = sessions.current() if self._action.needs_login else None
+        found = self._format.member() if self._action.needs_login else None
         if found is not None:
-            account = self._services.store.accounts.from_entity(found.user)
-            visit = replace(visit, account=account, kind=found.login.kind)
+            visit = replace(visit, account=found.account, kind=found.login.kind)
         return replace(self._services, visit=visit, own=True)
 
     def _blank(self) -> Form | None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timezone
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from flask_accountflow.mail.letter import Letter, message_bytes, render_message
 
@@ -94,6 +97,25 @@ def test_recipient(to: str) -> None:
 
     [address] = message["To"].addresses
     assert address.addr_spec == to
+
+
+@given(st.from_regex(r"[a-z0-9_+-]{1,40}(\.[A-Z0-9]{1,9}){0,3}@[a-z0-9]{1,30}(\.[a-z0-9-]{1,9}){1,3}", fullmatch=True))
+def test_recipient_as_python_writes_it(to: str) -> None:
+    """What is not left to Python's own writer of headers is the same to the byte, however long the address is."""
+    headers = message_bytes(letter(to=to, message_id=f"0123@{to.partition('@')[2]}")).partition(b"\r\n\r\n")[0]
+
+    message = EmailMessage(policy=policy.SMTP)
+    message["To"], message["Message-ID"] = to, f"<0123@{to.partition('@')[2]}>"
+    expected = [line for name in ("To", "Message-ID") for line in _lines(bytes(message), name)]
+
+    assert [line for name in ("To", "Message-ID") for line in _lines(headers, name)] == expected
+
+
+def _lines(headers: bytes, name: str) -> list[bytes]:
+    """Return the lines of one header."""
+    folded = re.search(rb"(?m)^" + name.encode() + rb":.*(?:\r\n[ \t].*)*", headers)
+    assert folded is not None
+    return folded[0].strip().split(b"\r\n")
 
 
 def test_other_languages() -> None:

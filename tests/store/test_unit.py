@@ -6,8 +6,9 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import psycopg
 import pymysql
@@ -15,6 +16,7 @@ import pytest
 import sqlalchemy as sa
 from databases import database
 from flask import Response
+from flask_sqlalchemy.session import Session as FlaskSession
 from shop import Shop, at_once
 from sqlalchemy import orm
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
@@ -22,6 +24,7 @@ from sqlalchemy.pool import QueuePool
 from support import OTHER_PASSWORD, PASSWORD, Person, Program, forms_of, services
 
 from flask_accountflow.errors import HookCommitted, Refusal
+from flask_accountflow.passwords import Hasher
 from flask_accountflow.store.unit import Units, is_transient, watch
 
 MakeShop = Callable[..., Shop]
@@ -352,6 +355,29 @@ def test_hosts_own_fault_stays_the_hosts(shop: Shop) -> None:
         shop.db.session.rollback()
         sign_up(shop)
     assert (shop.state(), shop.notes()) == (SIGNED_UP, [])
+
+
+def test_session_that_routes_by_statement(make_shop: MakeShop) -> None:
+    """A session that chooses a database by what it is to run, as for replicas, is told each statement and the model."""
+    shop = make_shop()
+    shop.member()
+    shop.letters.clear()
+    routed: list[tuple[Any, str]] = []
+
+    class Routing(FlaskSession):
+        def get_bind(self, mapper: Any = None, clause: Any = None, bind: Any = None, **given: Any) -> Any:
+            if clause is not None:
+                routed.append((mapper, type(clause).__name__))
+            return super().get_bind(mapper=mapper, clause=clause, bind=bind, **given)
+
+    shop.db.session = orm.scoped_session(orm.sessionmaker(class_=Routing, db=shop.db))
+    with shop.app.app_context():
+        shop.accounts.request_reset("vic@example.com")
+        shop.db.session.remove()
+
+    assert [letter.template for letter in shop.letters] == ["reset"]
+    assert {mapper for mapper, _ in routed} == {sa.inspect(shop.User)}
+    assert [kind for _, kind in routed] == ["Delete", "Select", "Select", "Insert", "Insert"]
 
 
 def test_session_that_the_host_replaced(make_shop: MakeShop) -> None:
@@ -764,6 +790,131 @@ def test_reading_gives_the_connection_back(shop: Shop) -> None:
 
     assert (kept, released, begun) == (1, 0, 1)
     assert shop.notes() == []
+
+
+def test_nothing_is_held_while_passwords_are_hashed(shop: Shop) -> None:
+    """Whatever a flow has read, it holds no connection while it hashes, checks or asks about a password."""
+    pool: Any = shop.engine.pool
+    held: list[int] = []
+
+    class Watching:
+        def hash(self, password: str) -> str:
+            held.append(pool.checkedout())
+            return "hashed"
+
+        def check(self, password: str, *stored: str | None) -> tuple[bool, ...]:
+            held.append(pool.checkedout())
+            return (True,)
+
+    def is_breached(password: str) -> bool:
+        held.append(pool.checkedout())
+        return False
+
+    with shop.app.app_context():
+        tools = replace(services(shop), hasher=cast(Hasher, Watching()), is_breached=is_breached)
+        steps: list[Callable[[], Any]] = [
+            lambda: tools.hash(PASSWORD),
+            lambda: tools.check(PASSWORD, None),
+            lambda: tools.password_fault(PASSWORD, email=None),
+        ]
+        found = []
+        for step in steps:
+            units(shop).read(lambda: tools.store.accounts.find(ADA))
+            found.append(step())
+
+    assert found == ["hashed", True, None]
+    assert held == [0, 0, 0]
+
+
+def _read_and_run(shop: Shop) -> tuple[list[str], bool]:
+    """Let a unit follow a read, between which somebody else writes; return what ended, and what the unit saw."""
+    ended: list[str] = []
+    vic = "vic@example.com"
+    store, session = services(shop).store, shop.db.session
+
+    def note(connection: sa.Connection) -> None:
+        ended.append("commit")
+
+    def look() -> Any:
+        return session.scalars(sa.select(shop.User).where(shop.User.email_key == vic)).one()
+
+    with shop.app.app_context():
+        units(shop).read(look)
+        shop.change(vic, is_active=False)
+        sa.event.listen(shop.engine, "commit", note)
+        try:
+            seen = units(shop).run(lambda: (look().is_active, store.accounts.find(vic)), own=True)
+        finally:
+            sa.event.remove(shop.engine, "commit", note)
+    assert seen[0] is seen[1].is_active
+    return ended, not seen[0]
+
+
+def test_unit_goes_on_where_its_read_began(shop: Shop) -> None:
+    """After a read of ours that left neither snapshot nor lock, a unit saves a transaction, and sees what is new."""
+    shop.member()
+
+    ended, is_fresh = _read_and_run(shop)
+
+    assert is_fresh
+    assert len(ended) == (2 if shop.engine.dialect.name == "mysql" else 1)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"isolation_level": "REPEATABLE READ"},
+        {"execution_options": {"isolation_level": "SERIALIZABLE"}},
+        {"connect_args": {"options": "-c default_transaction_isolation=serializable"}},
+    ],
+    ids=["engine", "execution", "server"],
+)
+def test_unit_does_not_go_on_in_an_old_snapshot(options: dict[str, Any], tmp_path: Path, make_shop: MakeShop) -> None:
+    """Where a transaction keeps to one snapshot, a unit begins a new one after a read."""
+    with database("postgresql", tmp_path) as engine:
+        uri = engine.url.render_as_string(hide_password=False)
+        shop = make_shop({"SQLALCHEMY_ENGINE_OPTIONS": options}, uri=uri)
+        shop.member()
+
+        ended, is_fresh = _read_and_run(shop)
+
+        assert (len(ended), is_fresh) == (2, True)
+        shop.close()
+
+
+def test_unit_does_not_go_on_where_sqlite_has_begun(make_shop: MakeShop) -> None:
+    """Where the host lets SQLite begin with the first read, as SQLAlchemy's documentation shows, a unit begins anew."""
+    shop = make_shop()
+    shop.member()
+    with shop.engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA journal_mode=WAL")  # in which somebody else can write meanwhile
+    shop.engine.dispose()  # the connections that are open already
+    sa.event.listen(shop.engine, "connect", lambda connection, record: setattr(connection, "isolation_level", None))
+    sa.event.listen(shop.engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
+
+    ended, is_fresh = _read_and_run(shop)
+
+    assert (len(ended), is_fresh) == (2, True)
+
+
+def test_unit_does_not_go_on_in_a_read_of_the_host(shop: Shop) -> None:
+    """What the host began to read ends before a unit, whatever we have read after it."""
+    shop.member()
+    ended: list[str] = []
+
+    def note(connection: sa.Connection) -> None:
+        ended.append("commit")
+
+    with shop.app.app_context():
+        shop.db.session.scalars(sa.select(shop.User)).one()
+        units(shop).read(lambda: services(shop).store.accounts.find(ADA))
+        sa.event.listen(shop.engine, "commit", note)
+        try:
+            units(shop).run(lambda: services(shop).store.accounts.find(ADA), own=True)
+        finally:
+            sa.event.remove(shop.engine, "commit", note)
+
+    assert len(ended) == 2
 
 
 @pytest.mark.parametrize("shop_of_session", ["sqlite"], indirect=True)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from answers import Script, bearer, logged_in, session_cookie, with_cookie
-from flask import g
+from flask import Response, g
 from support import PASSWORD, Person, Program, Site
 
 from flask_accountflow import current_user
@@ -75,6 +75,61 @@ def test_somebody(site: Site) -> None:
         "truth": True,
         "names": [True, False, True, True, str(site.account(EMAIL).id)],
     }
+
+
+@pytest.mark.usefixtures("own_site")
+def test_our_own_routes_load_no_entity_unless_the_host_asks(site: Site) -> None:
+    """A program is answered without the app's user being loaded; where the host asks for it, it is there."""
+    loaded: list[Any] = []
+    asked: list[str | None] = []
+    asks = {"before": False, "after": False}
+
+    @site.app.before_request
+    def before() -> None:
+        if asks["before"]:
+            asked.append(current_user.email)
+
+    @site.app.after_request
+    def after(response: Response) -> Response:
+        if asks["after"]:
+            asked.append(current_user.email)
+        return response
+
+    site.member()
+    program = Program(site)
+    pair = program.login(EMAIL)
+    sa.event.listen(site.User, "load", lambda user, context: loaded.append(user))
+    found = []
+    for when in ("never", "before", "after"):
+        asks.update(before=when == "before", after=when == "after")
+        loaded.clear()
+        with site.statements() as ran:
+            answer = program.me(pair)
+        found.append((when, answer.status_code, answer.json["email"], len(loaded), len(ran)))
+
+    assert found == [("never", 200, EMAIL, 0, 1), ("before", 200, EMAIL, 1, 1), ("after", 200, EMAIL, 1, 2)]
+    assert asked == [EMAIL, EMAIL]
+
+
+@pytest.mark.usefixtures("own_site")
+def test_a_stranger_is_not_looked_up_twice(site: Site) -> None:
+    """After our route has found nobody, current_user is nobody without another question."""
+    seen: list[bool] = []
+
+    @site.app.after_request
+    def after(response: Response) -> Response:
+        seen.append(bool(current_user))
+        return response
+
+    site.member()
+    program = Program(site)
+    pair = program.login(EMAIL)
+    program.logout(pair)
+
+    with site.statements() as ran:
+        answer = program.me(pair)
+
+    assert (answer.status_code, seen[-1], len(ran)) == (401, False, 1)
 
 
 @pytest.mark.usefixtures("own_site")
