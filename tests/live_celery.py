@@ -18,6 +18,7 @@ from typing import Any
 import kombu
 import pytest
 from live_server import PATIENCE, ROOT, wait_until
+from process_group import ProcessGroup
 
 _URLS = {
     "redis": "redis://127.0.0.1:6379/0",
@@ -89,13 +90,12 @@ class Running:
         self.name = name
         self.log = folder / f"{name}-{secrets.token_hex(4)}.log"
         with self.log.open("wb") as log:
-            self._process = subprocess.Popen(
+            self._process = ProcessGroup(
                 command,
                 cwd=ROOT,
                 env={**environment, "PYTHONWARNINGS": _WARNINGS},
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,
             )
 
     def check(self) -> None:
@@ -131,9 +131,7 @@ class Running:
 
     def kill(self) -> None:
         """End it and its children at once, as a power cut would."""
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+        self._process.kill_all()
 
 
 def celery_process(

@@ -26,6 +26,7 @@ from typing import Any
 import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
+from process_group import ProcessGroup
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -222,7 +223,7 @@ class AppServer:
             "ACCOUNTFLOW_HASH_WAIT": 60,
             **settings,
         }
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: ProcessGroup | None = None
 
     @property
     def environment(self) -> Mapping[str, str]:
@@ -250,14 +251,12 @@ class AppServer:
         line = [sys.executable, "-m", "gunicorn", "--config", str(self._conf), "--bind", f"127.0.0.1:{self.port}"]
         line += ["--workers", "3", "--threads", "8", "--worker-class", "gthread", "--graceful-timeout", "10", *options]
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
+            self._process = ProcessGroup(
                 [*line, "example_app:create_app()"],
                 cwd=ROOT,
                 env=dict(self.environment),
                 stdout=log,
                 stderr=log,
-                # A group of its own, so that the workers can be killed together with it.
-                start_new_session=True,
             )
         try:
             wait_until(self._serves, f"the server answers; its log is {self.log}")
@@ -288,8 +287,7 @@ class AppServer:
         try:
             process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            process.kill_all()
             raise
         return time.monotonic() - started
 
@@ -297,8 +295,7 @@ class AppServer:
         """End all processes at once, as a power cut would."""
         process, self._process = self._process, None
         if process is not None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            process.kill_all()
 
 
 @contextmanager

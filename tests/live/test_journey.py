@@ -312,7 +312,8 @@ def _let_leases_end(engine: sa.Engine) -> None:
     """Move leases into the past, as if the time of one had gone by since the server was killed."""
     mail = accounts.tables.mail
     with engine.begin() as connection:
-        for row in connection.execute(sa.select(mail.c.id, mail.c.lease_until).where(mail.c.lease_id.is_not(None))):
+        held = connection.execute(sa.select(mail.c.id, mail.c.lease_until).where(mail.c.lease_id.is_not(None))).all()
+        for row in held:
             earlier = row.lease_until - LEASE - timedelta(seconds=1)
             connection.execute(sa.update(mail).where(mail.c.id == row.id).values(lease_until=earlier))
 
