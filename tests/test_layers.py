@@ -205,6 +205,25 @@ def test_http_is_only_where_it_belongs() -> None:
     assert users >= {"sessions", "web.view", "web.pages", "cli.group", "extension"}
 
 
+#: What gives the connection back before it hashes, and what does not.
+_HASHING, _HOLDING = "services.hash(password)", "services.hasher.check(password, stored)"
+
+
+def bare_hashing(text: str) -> list[str]:
+    """Return the calls by which a source hashes, or checks, without giving the connection back first."""
+    calls = (ast.unparse(node.func) for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call))
+    return [call for call in calls if call.endswith((".hasher.hash", ".hasher.check"))]
+
+
+def test_flows_hold_no_connection_while_they_hash() -> None:
+    """What the flows know of hashing goes by :class:`.Services`, which releases the connection."""
+    found = {name: calls for name, text in sources().items() if (calls := bare_hashing(text))}
+
+    assert found == {"flow": ["self.hasher.hash", "self.hasher.check"]}
+    assert bare_hashing(_HASHING) == []
+    assert bare_hashing(_HOLDING) == ["services.hasher.check"]
+
+
 PLANTED = {
     "errors": "",
     "settings": "from .errors import ConfigError",
