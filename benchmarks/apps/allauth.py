@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
+import django
 from django.conf import settings
 from django.contrib.auth.hashers import BCryptSHA256PasswordHasher
 from django.core.management import call_command
@@ -56,6 +57,14 @@ def _database() -> dict:
         "HOST": found.hostname,
         "PORT": found.port or "",
     }
+
+
+def _mail() -> dict:
+    """Return how mail is sent: one setting from Django 6.1 on, and several in those for Python before 3.12."""
+    if django.VERSION < (6, 1):
+        return {"EMAIL_HOST": "127.0.0.1", "EMAIL_PORT": _given.smtp_port}
+    options = {"host": "127.0.0.1", "port": _given.smtp_port}
+    return {"MAILERS": {"default": {"BACKEND": "django.core.mail.backends.smtp.EmailBackend", "OPTIONS": options}}}
 
 
 _MANY = "1000000/s/ip"
@@ -105,12 +114,7 @@ settings.configure(
     ],
     AUTH_USER_MODEL="allauth_user.User",
     AUTHENTICATION_BACKENDS=["allauth.account.auth_backends.AuthenticationBackend"],
-    MAILERS={
-        "default": {
-            "BACKEND": "django.core.mail.backends.smtp.EmailBackend",
-            "OPTIONS": {"host": "127.0.0.1", "port": _given.smtp_port},
-        },
-    },
+    **_mail(),
     DEFAULT_FROM_EMAIL="accounts@example.com",
     SESSION_COOKIE_SECURE=True,
     CSRF_COOKIE_SECURE=True,

@@ -3,9 +3,9 @@
 It is what its documentation calls mode A: an account is activated by a mailed link, nobody logs in before, and
 clients carry bearer tokens. Every flow is a route of ``make_auth_router``. Of its two kinds of refresh tokens this
 app has those in the database, which rotate, and which a new password ends; those without a model are only signed, and
-live on. The budget of failed logins is on, as by default. The login page is that of ``make_auth_pages_router``; the
-page itself asks the session store for nothing, so that in memory does here, where an app in two processes takes that
-on Redis.
+live on. The budget of failed logins is on, as by default. The login page is that of ``make_auth_pages_router``, which
+no version for Python before 3.12 has; the page itself asks the session store for nothing, so that in memory does here,
+where an app in two processes takes that on Redis.
 
 PostgreSQL, which it recommends for production, is reached by its database manager. On SQLite that opens every
 transaction with a ``BEGIN`` that locks nothing yet; a sign-up then reads before it writes, and SQLite refuses it at
@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from uuid import UUID
@@ -48,7 +49,6 @@ from tempest_fastapi_sdk import (
     SessionAuth,
     SessionSettings,
     UserAuthService,
-    make_auth_pages_router,
     make_auth_router,
     register_exception_handlers,
 )
@@ -156,7 +156,10 @@ async def lifespan(_: FastAPI) -> AsyncIterator[None]:
 app = FastAPI(lifespan=lifespan)
 register_exception_handlers(app)
 app.include_router(make_auth_router(service, session_factory=get_session))
-app.include_router(make_auth_pages_router(service, get_session, session_auth=sessions))
+if sys.version_info >= (3, 12):
+    from tempest_fastapi_sdk import make_auth_pages_router
+
+    app.include_router(make_auth_pages_router(service, get_session, session_auth=sessions))
 
 
 async def main() -> None:
