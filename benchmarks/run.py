@@ -43,7 +43,7 @@ class Entry:
 class Plan:
     """What is measured."""
 
-    rounds: int = 3
+    rounds: int = 5
     users: int = 40
     load: Load = field(default_factory=Load)
     bcrypt: int = 4
@@ -222,7 +222,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--only", action="append", metavar="NAME", help="only this system; may be repeated")
     made.add_argument("--adapter", action="append", type=Path, default=[], metavar="FILE", help="one more system")
     made.add_argument("--list", action="store_true", help="say which systems there are, and end")
-    made.add_argument("--rounds", type=int, default=3, help="rounds that count, after one that does not (3)")
+    made.add_argument("--rounds", type=int, default=5, help="rounds that count, after one that does not (5)")
     made.add_argument("--users", type=int, default=40, help="new addresses in each round of each system (40)")
     made.add_argument("--asks", type=int, default=5, help="how often each login asks who it is (5)")
     made.add_argument("--connections", type=int, default=3, help="connections that ask at once (3)")
